@@ -1,0 +1,1 @@
+"""The tests of Stepwell, in rings: pure, simulated, conformance, killed, seen."""

@@ -1,0 +1,28 @@
+"""What every test shares: options, fixtures as small plug-in modules, and the time-out that grows with the options."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["tests.fix_postgres"]
+
+SEEDS = 10_000
+ROUNDS = 200
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that `make soak` turns up."""
+    group = parser.getgroup("stepwell")
+    group.addoption("--seeds", type=int, default=SEEDS, help="how many seeds the simulated ring plays")
+    group.addoption("--rounds", type=int, default=ROUNDS, help="how many times the killed ring kills a process")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test more time in step with the seeds and rounds asked for above the defaults."""
+    factor = max(1.0, config.getoption("--seeds") / SEEDS, config.getoption("--rounds") / ROUNDS)
+    if factor == 1.0:
+        return
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        seconds = float(mark.args[0] if mark else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(seconds * factor), append=False)
