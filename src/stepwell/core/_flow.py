@@ -1,0 +1,197 @@
+"""The life of each operation, top to bottom, as generators that yield effects.
+
+Sync and async differ only in the trampolines that run these (`stepwell.runtime`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_never
+
+from stepwell.core._decide import (
+    Cancelled,
+    Diverged,
+    Execute,
+    Lost,
+    ParkUntil,
+    Raise,
+    Return,
+    StepWanted,
+    Wanted,
+    decide,
+    diverged,
+    settled,
+)
+from stepwell.core._effects import (
+    Call,
+    CancelledHere,
+    Commit,
+    Decode,
+    Diverge,
+    Enter,
+    Failed,
+    Flow,
+    Now,
+    Park,
+    Rebuild,
+    Ride,
+    ScopeWanted,
+)
+from stepwell.core._records import (
+    Payload,
+    Recorded,
+    ScopeFailed,
+    ScopeStarted,
+    ScopeSucceeded,
+    StepFailed,
+    StepRetryPlanned,
+    StepStarted,
+    StepSucceeded,
+    WaitEnded,
+    WaitStarted,
+)
+from stepwell.core._retry import US
+from stepwell.errors import StepInterruptedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell.core._state import RunState
+    from stepwell.errors import ErrorRecord
+
+NOW = Now()
+
+
+def step(run: RunState, want: StepWanted, interrupted: Callable[[BaseException], ErrorRecord]) -> Flow[Any]:
+    """A step, a poll or an undo: run its body until it has succeeded, failed for good, or been cancelled.
+
+    ``interrupted`` gives an exception its form for the record (the core cannot).
+    """
+    while True:
+        match decide(run, want, (yield NOW)):
+            case Return(payload):
+                return (yield Decode(want, payload))
+            case Raise(error, attempts):
+                raise (yield Rebuild(want, error, attempts))
+            case Cancelled():
+                yield CancelledHere(want)
+            case Diverged() as what:
+                yield Diverge(want, what)
+            case ParkUntil(until):
+                yield Park(want, until)
+            case Lost(attempt):
+                lost = StepInterruptedError(
+                    f"step '{want.name or want.key}' was interrupted in attempt {attempt}; it may or may not have run"
+                )
+                yield from _failed(run, want, attempt, Failed(interrupted(lost), lost, (yield NOW)))
+            case Execute(attempt, fresh):
+                if fresh:
+                    yield from _start(run, want, attempt)
+                outcome = yield Call(want, attempt, _state(run, want))
+                if type(outcome) is Failed:
+                    yield from _failed(run, want, attempt, outcome)
+                elif outcome.stop:
+                    yield Commit((StepSucceeded(outcome.at, want.key, outcome.payload, want.undo),))
+                    return outcome.value
+                else:
+                    until = outcome.at + round(outcome.delay * US)
+                    planned = StepRetryPlanned(outcome.at, want.key, attempt, until, None, outcome.payload)
+                    yield Park(want, until, (planned,))
+            case other:
+                assert_never(other)
+
+
+def _state(run: RunState, want: StepWanted) -> Payload:
+    op = run.ops.get(want.key)
+    return None if op is None else op.payload
+
+
+def _start(run: RunState, want: StepWanted, attempt: int) -> Flow[None]:
+    at = yield NOW
+    started = StepStarted(
+        at, want.key, attempt, want.kind, want.name, want.sub_type, want.fingerprint, want.weight
+    )
+    yield Commit((started,)) if want.at_most_once or want.durable_start or run.careful else Ride((started,))
+
+
+def _failed(run: RunState, want: StepWanted, attempt: int, failed: Failed) -> Flow[None]:
+    op = run.ops.get(want.key)
+    made = attempt - (0 if op is None else op.base)
+    delay = None if failed.final or want.plan is None else want.plan(want.key, failed.exception, made)
+    if delay is None:
+        yield Commit((StepFailed(failed.at, want.key, failed.error),))
+    else:
+        until = failed.at + round(delay * US)
+        yield Park(want, until, (StepRetryPlanned(failed.at, want.key, attempt, until, failed.error),))
+
+
+def wait(run: RunState, want: Wanted, duration_us: int) -> Flow[None]:
+    """A timer. It counts from the first time it was asked for, whoever is alive meanwhile."""
+    op = run.ops.get(want.key)
+    if op is not None and (other := diverged(op, want)):
+        yield Diverge(want, other)
+    if op is not None and op.ended:
+        if op.status == "cancelled":
+            yield CancelledHere(want)
+        return
+    if op is None or op.status == "reopened":
+        at = yield NOW
+        until = at + duration_us
+        yield Park(want, until, (WaitStarted(at, want.key, until, want.name),))
+    else:
+        yield Park(want, op.until)
+    yield Commit((WaitEnded((yield NOW), want.key),))
+
+
+def record(run: RunState, want: Wanted, make: Callable[[], tuple[Payload, Any]], *, undo: bool = False) -> Flow[Any]:
+    """Something of the outside world: made at first sight, the same for ever after."""
+    op = run.ops.get(want.key)
+    if op is not None and (other := diverged(op, want)):
+        yield Diverge(want, other)
+    if op is not None and op.status == "succeeded":
+        return (yield Decode(want, op.payload))
+    payload, value = make()
+    yield Ride((Recorded((yield NOW), want.key, want.kind, payload, undo),))
+    return value
+
+
+def scope(run: RunState, asked: ScopeWanted) -> Flow[Any]:
+    """A child context or a branch: its body runs in a context of its own and may be entered again in a later life."""
+    want = asked.want
+    if asked.virtual:
+        return (yield from _enter_virtual(asked))
+    op = run.ops.get(want.key)
+    replaying_children = False
+    if op is not None:
+        if other := diverged(op, want):
+            yield Diverge(want, other)
+        replaying_children = op.status == "succeeded" and op.replay_children
+        if not replaying_children:
+            match settled(op):
+                case Return(payload):
+                    return (yield Decode(want, payload))
+                case Raise(error, attempts):
+                    raise (yield Rebuild(want, error, attempts))
+                case Cancelled():
+                    yield CancelledHere(want)
+                case None:
+                    pass
+    if op is None or op.status == "reopened":
+        yield Ride((ScopeStarted((yield NOW), want.key, want.kind, want.name, want.sub_type, None, want.weight),))
+    outcome = yield Enter(asked)
+    if type(outcome) is Failed:
+        if not replaying_children:
+            yield Commit((ScopeFailed(outcome.at, want.key, outcome.error),))
+        raise (yield Rebuild(want, outcome.error, 1))
+    if not replaying_children:
+        yield Commit((ScopeSucceeded(outcome.at, want.key, outcome.payload, outcome.replay_children),))
+    return outcome.value
+
+
+def _enter_virtual(asked: ScopeWanted) -> Flow[Any]:
+    outcome = yield Enter(asked)
+    if type(outcome) is Failed:
+        raise (yield Rebuild(asked.want, outcome.error, 1))
+    return outcome.value
+
+
+__all__ = ["record", "scope", "step", "wait"]

@@ -1,0 +1,302 @@
+"""Records: the facts a run's journal is made of.
+
+This is the storage format. A batch of records is one row of the journal, encoded as a msgpack array of
+arrays, each with its number first. What would break old journals: renumbering a ``tag``, removing or
+reordering a field, or adding a field without a default. Adding fields at the end, with defaults, is safe.
+
+Every record is in the past tense, frozen, and says when it happened (``at``: microseconds since 1970 UTC,
+the store's time). ``key`` says where in the run the operation stands.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from stepwell.errors import ErrorRecord
+
+Kind = Literal[
+    "step",
+    "wait",
+    "child",
+    "map",
+    "parallel",
+    "map_item",
+    "parallel_branch",
+    "wait_for_condition",
+    "now",
+    "random",
+    "uuid",
+    "once",
+    "on_failure",
+    "rollback",
+    "with_retry",
+    "completion",
+]
+"""What an operation is. Asking for a recorded key with another kind is a `NonDeterminismError`."""
+
+
+class BlobRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A large payload kept apart, by content: ``hash`` (BLAKE2b-256 of the text's UTF-8), ``size`` in bytes."""
+
+    hash: bytes
+    size: int
+
+
+Payload = str | BlobRef | None
+"""A serialized value: its text, or where the text lies; None where there is no value (not the value None)."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One fact. Never changed, never taken back."""
+
+    at: int
+
+
+class RunStarted(Record, frozen=True, array_like=True, gc=False, tag=1):
+    """A run exists. ``function`` is the name it was started under, ``target`` where its code was found."""
+
+    function: str
+    input: Payload
+    door: str = "durable"
+    target: str | None = None
+    queue: str = "default"
+    parent: str | None = None
+    deadline: int | None = None
+    version: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+class LifeStarted(Record, frozen=True, array_like=True, gc=False, tag=2):
+    """A worker holds the run from here on. ``why``: start, due, resume, retry, takeover."""
+
+    epoch: int
+    worker: str
+    why: str
+    pid: int = 0
+    host: str = ""
+
+
+class Parked(Record, frozen=True, array_like=True, gc=False, tag=3):
+    """Nothing of the run can go on before ``until`` (None: before something comes from outside)."""
+
+    until: int | None
+    waiting_for: tuple[str, ...] = ()
+
+
+class LifeLost(Record, frozen=True, array_like=True, gc=False, tag=4):
+    """The life with this epoch ended without handing back its lease. ``how``: dead or expired."""
+
+    epoch: int
+    worker: str
+    how: str
+
+
+class StepStarted(Record, frozen=True, array_like=True, gc=False, tag=5):
+    """An attempt began. ``fingerprint`` is kept for unnamed steps only (durable.md §3.2)."""
+
+    key: str
+    attempt: int
+    kind: Kind = "step"
+    name: str | None = None
+    sub_type: str | None = None
+    fingerprint: str | None = None
+    weight: float | None = None
+
+
+class StepSucceeded(Record, frozen=True, array_like=True, gc=False, tag=6):
+    """The step has its value for good. ``undo``: rollback has something to undo here."""
+
+    key: str
+    payload: Payload
+    undo: bool = False
+
+
+class StepFailed(Record, frozen=True, array_like=True, gc=False, tag=7):
+    """The last attempt failed and there will be no other."""
+
+    key: str
+    error: ErrorRecord
+
+
+class StepRetryPlanned(Record, frozen=True, array_like=True, gc=False, tag=8):
+    """Attempt ``attempt`` is over; the next one may start at ``until``.
+
+    For a poll that goes on there is no error but the new state, in ``payload``.
+    """
+
+    key: str
+    attempt: int
+    until: int
+    error: ErrorRecord | None = None
+    payload: Payload = None
+
+
+class WaitStarted(Record, frozen=True, array_like=True, gc=False, tag=9):
+    """A timer was set."""
+
+    key: str
+    until: int
+    name: str | None = None
+
+
+class WaitEnded(Record, frozen=True, array_like=True, gc=False, tag=10):
+    """The timer ended and the code after it may go on."""
+
+    key: str
+
+
+class ScopeStarted(Record, frozen=True, array_like=True, gc=False, tag=11):
+    """A child context, map, parallel, item or branch began. ``total``: branches asked for, of map and parallel."""
+
+    key: str
+    kind: Kind
+    name: str | None = None
+    sub_type: str | None = None
+    total: int | None = None
+    weight: float | None = None
+
+
+class ScopeSucceeded(Record, frozen=True, array_like=True, gc=False, tag=12):
+    """The scope has its value for good.
+
+    ``replay_children``: the value was too large to keep (durable.md §9); it is made again from the records inside.
+    """
+
+    key: str
+    payload: Payload
+    replay_children: bool = False
+
+
+class ScopeFailed(Record, frozen=True, array_like=True, gc=False, tag=13):
+    """The scope ended with an error."""
+
+    key: str
+    error: ErrorRecord
+
+
+class ScopeCancelled(Record, frozen=True, array_like=True, gc=False, tag=14):
+    """The scope's batch ended early, without waiting for it."""
+
+    key: str
+
+
+class Recorded(Record, frozen=True, array_like=True, gc=False, tag=15):
+    """Something of the outside world, as it was at first sight."""
+
+    key: str
+    kind: Kind
+    payload: Payload
+    undo: bool = False
+
+
+class RollbackStarted(Record, frozen=True, array_like=True, gc=False, tag=16):
+    """The run will end with ``outcome``, after its finished reversible steps are undone."""
+
+    outcome: Literal["failed", "cancelled", "timed_out"]
+    error: ErrorRecord | None = None
+    reason: str | None = None
+
+
+class CancelRequested(Record, frozen=True, array_like=True, gc=False, tag=17):
+    """Somebody asked for the end of the run."""
+
+    reason: str | None = None
+    by: str | None = None
+
+
+class OperationCancelled(Record, frozen=True, array_like=True, gc=False, tag=18):
+    """User code cancelled the task that awaited this operation; replay raises the same CancelledError."""
+
+    key: str
+    kind: Kind = "step"
+
+
+class Reopened(Record, frozen=True, array_like=True, gc=False, tag=19):
+    """Somebody retried an ended or blocked run: its failed operations get a fresh budget.
+
+    ``force``: run again although finished. ``skip``: take as finished with null. ``set``: (name or key, text) pairs,
+    take as finished with this value.
+    """
+
+    by: str | None = None
+    force: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    set: tuple[tuple[str, str], ...] = ()
+
+
+class RunBlocked(Record, frozen=True, array_like=True, gc=False, tag=20):
+    """The run needs a person. ``reason`` is shown; a later life clears it."""
+
+    reason: str
+
+
+class RunSucceeded(Record, frozen=True, array_like=True, gc=False, tag=21):
+    """The handler returned."""
+
+    payload: Payload
+
+
+class RunFailed(Record, frozen=True, array_like=True, gc=False, tag=22):
+    """The handler let an error out (and what could be undone is undone, or reported in the error)."""
+
+    error: ErrorRecord
+
+
+class RunCancelled(Record, frozen=True, array_like=True, gc=False, tag=23):
+    """The run was cancelled."""
+
+    reason: str | None = None
+    error: ErrorRecord | None = None
+
+
+class RunTimedOut(Record, frozen=True, array_like=True, gc=False, tag=24):
+    """The run's own deadline passed."""
+
+    error: ErrorRecord | None = None
+
+
+AnyRecord = (
+    RunStarted
+    | LifeStarted
+    | Parked
+    | LifeLost
+    | StepStarted
+    | StepSucceeded
+    | StepFailed
+    | StepRetryPlanned
+    | WaitStarted
+    | WaitEnded
+    | ScopeStarted
+    | ScopeSucceeded
+    | ScopeFailed
+    | ScopeCancelled
+    | Recorded
+    | RollbackStarted
+    | CancelRequested
+    | OperationCancelled
+    | Reopened
+    | RunBlocked
+    | RunSucceeded
+    | RunFailed
+    | RunCancelled
+    | RunTimedOut
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[AnyRecord])
+
+
+def encode_records(records: list[AnyRecord]) -> bytes:
+    """One journal row's data: a msgpack array of records."""
+    return _encoder.encode(records)
+
+
+def decode_records(data: bytes) -> list[AnyRecord]:
+    """The records of one journal row.
+
+    Raises:
+        msgspec.DecodeError: the row is damaged, or written by a newer version.
+    """
+    return _decoder.decode(data)

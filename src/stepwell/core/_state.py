@@ -1,0 +1,96 @@
+"""What the records of a run add up to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from stepwell.core._records import (
+        CancelRequested,
+        Kind,
+        LifeStarted,
+        Parked,
+        Payload,
+        RollbackStarted,
+        RunCancelled,
+        RunFailed,
+        RunStarted,
+        RunSucceeded,
+        RunTimedOut,
+    )
+    from stepwell.errors import ErrorRecord
+
+OpStatus = Literal["started", "planned", "succeeded", "failed", "cancelled", "reopened"]
+"""Life of one operation. ``planned``: an attempt is over, the next has its time; ``reopened``: to be asked anew."""
+
+TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Op:
+    """One operation of a run, as its records leave it. Only `fold` writes to it."""
+
+    # Class attributes are the defaults, so that an operation costs memory only for what was said of it.
+    name: str | None = None
+    sub_type: str | None = None
+    attempt: int = 0
+    base: int = 0
+    """Attempts made before the run was last reopened: they count against no budget."""
+    payload: Payload = None
+    error: ErrorRecord | None = None
+    until: int = 0
+    undo: bool = False
+    started_at: int = 0
+    ended_at: int = 0
+    epoch: int = 0
+    """The life in which the newest attempt began."""
+    fingerprint: str | None = None
+    weight: float | None = None
+    total: int | None = None
+    replay_children: bool = False
+
+    def __init__(self, key: str, kind: Kind, status: OpStatus) -> None:
+        self.key = key
+        self.kind = kind
+        self.status = status
+
+    def __repr__(self) -> str:
+        return f"<Op {self.key} {self.kind} {self.status}>"
+
+    @property
+    def ended(self) -> bool:
+        """No record will change it in this life."""
+        return self.status in TERMINAL
+
+
+class RunState:
+    """A run, as its records leave it. Only `fold` writes to it."""
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+        self.ops: dict[str, Op] = {}
+        """By key, in the order in which they were first recorded."""
+        self.started: RunStarted | None = None
+        self.life: LifeStarted | None = None
+        self.epoch = 0
+        self.parked: Parked | None = None
+        self.cancel: CancelRequested | None = None
+        self.rollback: RollbackStarted | None = None
+        self.end: RunSucceeded | RunFailed | RunCancelled | RunTimedOut | None = None
+        self.blocked: str | None = None
+        self.reopened = 0
+        """How often the run was taken up again after an end."""
+        self.undoable: list[str] = []
+        """Keys of finished operations that have an undo, in the order in which they finished."""
+        self.executing: set[str] = set()
+        """Keys of steps that are on record as started and not as ended."""
+        self.careful = False
+        """A life was lost and nothing has finished since: starts are durable before their bodies (ENGINE.md §2)."""
+        self.deaths: dict[str, int] = {}
+        """For each step: deaths of the process in a row while it was on record as started."""
+        self.expiries = 0
+        """Lives in a row that lost their lease without dying."""
+
+    @property
+    def input(self) -> Payload:
+        """The recorded input."""
+        return None if self.started is None else self.started.input

@@ -1,0 +1,1 @@
+"""One journal for every run: memory, SQLite and PostgreSQL behind one writer."""

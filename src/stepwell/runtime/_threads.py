@@ -1,0 +1,156 @@
+"""Threads for sync branches and bodies, and gates to wait at: one seam, so that a simulation owns who runs when."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Gate(Protocol):
+    """Where one thread waits until another opens it. An opened gate stays open until it has been waited at."""
+
+    def open(self) -> None:
+        """Let the waiter (or the next one) through."""
+        ...
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until opened, at most ``seconds``; then close it behind."""
+        ...
+
+
+class Threads(Protocol):
+    """Who runs jobs."""
+
+    @property
+    def backlog(self) -> int:
+        """Jobs that wait for a thread."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Run the job on a thread of its own as soon as one is free."""
+        ...
+
+    def detach(self, job: Job) -> None:
+        """The job was given up (it hangs): its thread counts no longer."""
+        ...
+
+    def gate(self) -> Gate:
+        """A new, closed gate."""
+        ...
+
+    def stop(self) -> None:
+        """Let idle threads end. Idempotent."""
+        ...
+
+
+class Job:
+    """Something to run once: by a thread of the pool, or by whoever takes it first."""
+
+    __slots__ = ("_context", "_run", "_taken", "detached", "on_thread")
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run = run
+        self._context = contextvars.copy_context()
+        self._taken = threading.Lock()
+        self.on_thread = False
+        self.detached = False
+
+    def take(self) -> bool:
+        """Whether the caller is the one to run it."""
+        return self._taken.acquire(blocking=False)
+
+    def run(self) -> None:
+        """Run it, in the context in which it was made. Only after `take` said so."""
+        self._context.run(self._run)
+
+
+class EventGate:
+    """A gate of real threads."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def open(self) -> None:
+        """Let the waiter through."""
+        self._event.set()
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until opened, at most ``seconds``; then close it behind."""
+        # A very long wait overflows the platform's timer: wait in pieces, callers look at their clock anyway.
+        self._event.wait(None if seconds is None else min(max(seconds, 0.0), 3600.0))
+        self._event.clear()
+
+
+class Pool:
+    """At most ``limit`` threads that run jobs; further jobs wait in order. Idle threads end after a while."""
+
+    IDLE_SECONDS = 5.0
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._condition = threading.Condition()
+        self._jobs: deque[Job] = deque()
+        self._threads = 0
+        self._idle = 0
+        self._stopped = False
+        self._count = 0
+
+    @property
+    def backlog(self) -> int:
+        """Jobs that wait for a thread."""
+        return max(0, len(self._jobs) - self._idle)
+
+    def submit(self, job: Job) -> None:
+        """Run the job on a thread as soon as one is free."""
+        with self._condition:
+            self._jobs.append(job)
+            if self._idle >= len(self._jobs):
+                self._condition.notify()
+            elif self._threads < self._limit:
+                self._threads += 1
+                self._count += 1
+                threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
+
+    def detach(self, job: Job) -> None:
+        """The job hangs: its thread leaves the pool and its limit."""
+        with self._condition:
+            if not job.detached:
+                job.detached = True
+                self._threads -= 1
+
+    def gate(self) -> Gate:
+        """A new, closed gate."""
+        return EventGate()
+
+    def stop(self) -> None:
+        """Let idle threads end. Idempotent."""
+        with self._condition:
+            self._stopped = True
+            self._condition.notify_all()
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            if job.take():
+                job.on_thread = True
+                job.run()
+                if job.detached:
+                    return
+
+    def _next(self) -> Job | None:
+        with self._condition:
+            if not self._jobs and not self._stopped:
+                self._idle += 1
+                self._condition.wait_for(lambda: self._jobs or self._stopped, self.IDLE_SECONDS)
+                self._idle -= 1
+            if self._jobs:
+                return self._jobs.popleft()
+            self._threads -= 1
+            return None
