@@ -43,6 +43,7 @@ from stepwell.core._effects import (
 from stepwell.core._flow import (
     record,
     scope,
+    scope_outcome,
     step,
     wait,
 )
@@ -203,6 +204,7 @@ __all__ = [
     "replay",
     "rounded",
     "scope",
+    "scope_outcome",
     "shard_of",
     "step",
     "step_name",

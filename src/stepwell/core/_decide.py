@@ -23,6 +23,8 @@ class Wanted(msgspec.Struct, frozen=True, gc=False):
     name: str | None = None
     sub_type: str | None = None
     weight: float | None = None
+    codec: Any = None
+    """How its value is read back; means nothing to the core."""
 
 
 Planner = Callable[[str, BaseException, int], float | None]

@@ -147,8 +147,8 @@ class Failed(msgspec.Struct, frozen=True):
     """A body raised ``exception``; ``error`` is its form for the record. ``final``: no policy may retry it."""
 
     error: ErrorRecord
-    exception: BaseException
     at: int
+    exception: BaseException | None = None
     final: bool = False
 
 

@@ -27,6 +27,7 @@ from stepwell.core._effects import (
     Commit,
     Decode,
     Diverge,
+    Done,
     Enter,
     Failed,
     Flow,
@@ -55,7 +56,7 @@ from stepwell.errors import StepInterruptedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepwell.core._state import RunState
+    from stepwell.core._state import Op, RunState
     from stepwell.errors import ErrorRecord
 
 NOW = Now()
@@ -82,7 +83,7 @@ def step(run: RunState, want: StepWanted, interrupted: Callable[[BaseException],
                 lost = StepInterruptedError(
                     f"step '{want.name or want.key}' was interrupted in attempt {attempt}; it may or may not have run"
                 )
-                yield from _failed(run, want, attempt, Failed(interrupted(lost), lost, (yield NOW)))
+                yield from _failed(run, want, attempt, Failed(interrupted(lost), (yield NOW), lost))
             case Execute(attempt, fresh):
                 if fresh:
                     yield from _start(run, want, attempt)
@@ -116,7 +117,9 @@ def _start(run: RunState, want: StepWanted, attempt: int) -> Flow[None]:
 def _failed(run: RunState, want: StepWanted, attempt: int, failed: Failed) -> Flow[None]:
     op = run.ops.get(want.key)
     made = attempt - (0 if op is None else op.base)
-    delay = None if failed.final or want.plan is None else want.plan(want.key, failed.exception, made)
+    delay = None
+    if not failed.final and want.plan is not None and failed.exception is not None:
+        delay = want.plan(want.key, failed.exception, made)
     if delay is None:
         yield Commit((StepFailed(failed.at, want.key, failed.error),))
     else:
@@ -155,43 +158,48 @@ def record(run: RunState, want: Wanted, make: Callable[[], tuple[Payload, Any]],
 
 
 def scope(run: RunState, asked: ScopeWanted) -> Flow[Any]:
-    """A child context or a branch: its body runs in a context of its own and may be entered again in a later life."""
-    want = asked.want
-    if asked.virtual:
-        return (yield from _enter_virtual(asked))
-    op = run.ops.get(want.key)
-    replaying_children = False
-    if op is not None:
-        if other := diverged(op, want):
-            yield Diverge(want, other)
-        replaying_children = op.status == "succeeded" and op.replay_children
-        if not replaying_children:
-            match settled(op):
-                case Return(payload):
-                    return (yield Decode(want, payload))
-                case Raise(error, attempts):
-                    raise (yield Rebuild(want, error, attempts))
-                case Cancelled():
-                    yield CancelledHere(want)
-                case None:
-                    pass
-    if op is None or op.status == "reopened":
-        yield Ride((ScopeStarted((yield NOW), want.key, want.kind, want.name, want.sub_type, None, want.weight),))
-    outcome = yield Enter(asked)
-    if type(outcome) is Failed:
-        if not replaying_children:
-            yield Commit((ScopeFailed(outcome.at, want.key, outcome.error),))
-        raise (yield Rebuild(want, outcome.error, 1))
-    if not replaying_children:
-        yield Commit((ScopeSucceeded(outcome.at, want.key, outcome.payload, outcome.replay_children),))
-    return outcome.value
-
-
-def _enter_virtual(asked: ScopeWanted) -> Flow[Any]:
-    outcome = yield Enter(asked)
+    """A child context: its body runs in a context of its own and may be entered again in a later life."""
+    outcome = yield from scope_outcome(run, asked)
     if type(outcome) is Failed:
         raise (yield Rebuild(asked.want, outcome.error, 1))
     return outcome.value
 
 
-__all__ = ["record", "scope", "step", "wait"]
+def scope_outcome(run: RunState, asked: ScopeWanted) -> Flow[Done | Failed]:
+    """The same for a branch, whose error is an event and not raised."""
+    want = asked.want
+    if asked.virtual:
+        return (yield Enter(asked))
+    op = run.ops.get(want.key)
+    again = False
+    if op is not None:
+        if other := diverged(op, want):
+            yield Diverge(want, other)
+        again = op.status == "succeeded" and op.replay_children
+        if not again and (recorded := (yield from _recorded_scope(op, want))) is not None:
+            return recorded
+    if op is None or op.status == "reopened":
+        yield Ride((ScopeStarted((yield NOW), want.key, want.kind, want.name, want.sub_type, None, want.weight),))
+    outcome: Done | Failed = yield Enter(asked)
+    if again:
+        return outcome
+    if type(outcome) is Failed:
+        yield Commit((ScopeFailed(outcome.at, want.key, outcome.error),))
+    else:
+        assert type(outcome) is Done
+        yield Commit((ScopeSucceeded(outcome.at, want.key, outcome.payload, outcome.replay_children),))
+    return outcome
+
+
+def _recorded_scope(op: Op, want: Wanted) -> Flow[Done | Failed | None]:
+    match settled(op):
+        case Return(payload):
+            return Done(payload, (yield Decode(want, payload)), op.ended_at)
+        case Raise(error):
+            return Failed(error, op.ended_at)
+        case Cancelled():
+            yield CancelledHere(want)
+    return None
+
+
+__all__ = ["record", "scope", "scope_outcome", "step", "wait"]

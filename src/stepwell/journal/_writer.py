@@ -196,23 +196,23 @@ class Writer:
         lock.acquire()
         lock.release()
 
-    async def commit_async(self, ticket: Ticket) -> None:
-        """As `commit`, without blocking the loop. Whoever awaits this must shield it (ENGINE.md §3).
-
-        Raises:
-            JournalError: as `commit`.
-        """
+    def future(self, ticket: Ticket) -> asyncio.Future[None] | None:
+        """Something to await that ends when the ticket is done; None if it is. Shield it (ENGINE.md §3): a commit
+        goes on whatever becomes of the task that awaits it. Then ask ``ticket.result()``."""
         import asyncio  # noqa: PLC0415 - sync functions never pay for it
 
         if self._inline:
-            return self.commit(ticket)
-        with self.queue_lock:
             if not ticket.done:
-                ticket._future = asyncio.get_running_loop().create_future()  # noqa: SLF001
-        if ticket._future is not None:  # noqa: SLF001
-            self._kick()
-            await ticket._future  # noqa: SLF001
-        return ticket.result()
+                self._try_commit()
+            return None
+        with self.queue_lock:
+            if ticket.done:
+                return None
+            future = ticket._future  # noqa: SLF001 - a ticket's waiter is the writer's business
+            if future is None:
+                future = ticket._future = asyncio.get_running_loop().create_future()  # noqa: SLF001
+        self._kick()
+        return future
 
     def exclusive(self) -> _Exclusive:
         """Hold the mutex for a claim, a delivery, or a transaction that a body writes in; what queued goes first."""

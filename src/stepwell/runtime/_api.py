@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepwell.core import BatchWanted, BranchEnded, Payload
+    from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Scope
 
 
@@ -72,7 +73,9 @@ class Attempt:
 class Body:
     """A step's body as a door hands it in."""
 
-    __slots__ = ("call", "codec", "executor", "finish", "heartbeat_timeout", "is_async", "timeout", "transactional")
+    __slots__ = (
+        "call", "codec", "executor", "finish", "heartbeat_timeout", "is_async", "remote", "timeout", "transactional",
+    )  # fmt: skip
 
     def __init__(  # a record of settings
         self,
@@ -85,6 +88,7 @@ class Body:
         executor: Any = None,
         transactional: Any = False,
         finish: Callable[[Any, Attempt], tuple[bool, float]] | None = None,
+        remote: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None,
     ) -> None:
         self.call = call
         self.codec = codec
@@ -95,6 +99,8 @@ class Body:
         self.transactional = transactional
         self.finish = finish
         """For polls: the new state to (stop, delay in seconds)."""
+        self.remote = remote
+        """For executors outside this process: function (its first argument the step's context), arguments, keywords."""
 
 
 class ScopeBody(Protocol):
@@ -159,8 +165,8 @@ class Program(Protocol):
     identity: str
     """``module:qualname`` of the code."""
 
-    def call(self, scope: Scope) -> Any:
-        """Run the handler: `Done` or `Failed`; async programs give a coroutine of it. Only `Suspend` and its like,
+    def call(self, life: Life) -> Any:
+        """Run the handler in ``life.root_scope()``: `Done` or `Failed`; async programs give a coroutine of it. Only `Suspend` and its like,
         and BaseExceptions that are the caller's (KeyboardInterrupt), leave it."""
         ...
 

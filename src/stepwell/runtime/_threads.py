@@ -68,6 +68,10 @@ class Job:
         """Run it, in the context in which it was made. Only after `take` said so."""
         self._context.run(self._run)
 
+    def run_inline(self, run: Callable[[], None]) -> None:
+        """Run this in its place, on the thread that took it."""
+        self._context.run(run)
+
 
 class EventGate:
     """A gate of real threads."""

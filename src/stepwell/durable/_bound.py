@@ -1,0 +1,141 @@
+"""Functions made ready for a context: ``durable_step`` and its like bind arguments and keep a name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from stepwell.errors import ValidationError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_COROUTINE = inspect.CO_COROUTINE
+
+
+class Bound(Generic[T]):
+    """A function with its arguments, waiting for its context: what ``f(1, 2)`` of a ``durable_step`` f gives."""
+
+    __slots__ = ("args", "func", "is_async", "kwargs", "name")
+
+    def __init__(
+        self, func: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None, is_async: bool
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.name = name
+        self.is_async = is_async
+
+    def __call__(self, context: Any) -> T:
+        """Call the function with the context before its arguments."""
+        return self.func(context, *self.args, **self.kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{self.name or self.func!r} with its arguments>"
+
+
+class Binder(Generic[P, T]):
+    """A function that takes its arguments now and its context later."""
+
+    def __init__(self, func: Callable[Concatenate[Any, P], T], *, named: bool = True, name: str | None = None) -> None:
+        functools.update_wrapper(self, func)
+        self.func = func
+        self.name = name or (getattr(func, "__name__", None) if named else None)
+        self.is_async = inspect.iscoroutinefunction(func)
+        self._signature = inspect.signature(func)
+        self._arity = _plain_arity(self._signature)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Bound[T]:
+        """Bind the arguments. Raises `TypeError` here, not in the step, if they do not fit."""
+        arity = self._arity
+        if kwargs or arity is None or not arity[0] <= len(args) <= arity[1]:
+            self._signature.bind(None, *args, **kwargs)
+        return Bound(self.func, args, kwargs, self.name, self.is_async)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """On a method, ``self`` comes before the context."""
+        if instance is None:
+            return self
+        return Binder(self.func.__get__(instance, owner), name=self.name)
+
+    def needs_arguments(self) -> bool:
+        """Whether it cannot be used without being called first."""
+        return self._arity is None or self._arity[0] > 0
+
+
+def _plain_arity(signature: inspect.Signature) -> tuple[int, int] | None:
+    """(fewest, most) positional arguments after the context, where a count is all that has to be checked."""
+    fewest = most = 0
+    parameters = list(signature.parameters.values())
+    for parameter in parameters[1:]:
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            return None
+        most += 1
+        fewest += parameter.default is parameter.empty
+    return (fewest, most) if parameters else None
+
+
+def durable_step(func: Callable[Concatenate[Any, P], T]) -> Binder[P, T]:
+    """Make a function a step: ``f(1, 2)`` binds the arguments, ``context.step(f(1, 2))`` runs it.
+
+    Its first parameter receives the `StepContext`; its name becomes the step's name. Works on ``async def`` and on
+    methods. Wrong arguments are a `TypeError` at the binding call.
+    """
+    return Binder(func)
+
+
+def durable_with_child_context(func: Callable[Concatenate[Any, P], T]) -> Binder[P, T]:
+    """Make a function the body of a child context: ``context.run_in_child_context(f(1, 2))``."""
+    return Binder(func)
+
+
+@overload
+def durable_parallel_branch(name: str | None = None) -> Callable[[Callable[Concatenate[Any, P], T]], Binder[P, T]]: ...
+@overload
+def durable_parallel_branch(name: Callable[..., Any]) -> Any: ...
+def durable_parallel_branch(name: Any = None) -> Any:
+    """Make a function a branch of ``context.parallel``. Called with parentheses; without a name the branch is called
+    ``parallel-branch-{index}``."""
+    if callable(name):
+        message = "durable_parallel_branch is used with parentheses: @durable_parallel_branch() or (name=...)"
+        raise ValidationError(message)
+    return lambda func: Binder(func, named=False, name=name)
+
+
+def positional(func: Callable[..., Any]) -> tuple[int, int]:
+    """(fewest, most) positional arguments that a callable takes; most is large for ``*args``."""
+    code = getattr(func, "__code__", None)
+    if code is not None and not code.co_flags & 0x04:
+        most = code.co_argcount - (getattr(func, "__self__", None) is not None)
+        return most - len(getattr(func, "__defaults__", None) or ()), most
+    try:
+        parameters = inspect.signature(func).parameters.values()
+    except (TypeError, ValueError):
+        return 1, 1
+    fewest = most = 0
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            most += 1000
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            most += 1
+            fewest += parameter.default is parameter.empty
+    return fewest, most
+
+
+def is_async_callable(func: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine, as far as can be told without calling."""
+    code = getattr(func, "__code__", None)
+    if code is not None:
+        return bool(code.co_flags & _COROUTINE)
+    if isinstance(func, functools.partial):
+        return is_async_callable(func.func)
+    call = getattr(type(func), "__call__", None)
+    return bool(getattr(getattr(call, "__code__", None), "co_flags", 0) & _COROUTINE)
+
+
+def described(func: Any) -> str | None:
+    """The label of an unnamed operation: the name of a plain function; a lambda has none."""
+    name = getattr(func, "__name__", None)
+    return None if name == "<lambda>" or not isinstance(name, str) else name

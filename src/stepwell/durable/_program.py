@@ -1,0 +1,62 @@
+"""A durable function as the runtime drives it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core import Done, Failed
+from stepwell.runtime._values import failed, pack, unpack
+
+if TYPE_CHECKING:
+    from stepwell.durable._function import DurableFunction
+    from stepwell.runtime._life import Life
+
+
+class DurableProgram:
+    """`stepwell.runtime.Program` of one durable function."""
+
+    def __init__(self, function: DurableFunction, name: str | None = None) -> None:
+        self.function = function
+        self.name = name or function.name
+        self.identity = function.identity
+        self.is_async = function.is_async
+        self.timeout = function.timeout
+        self.hold = function.hold
+
+    def call(self, life: Life) -> Any:
+        """Run the handler; see `Program`."""
+        return self._call_async(life) if self.is_async else self._call(life)
+
+    def _call(self, life: Life) -> Done | Failed:
+        from stepwell.durable._context import DurableContext  # noqa: PLC0415 - decorating costs nothing
+
+        scope = life.root_scope()
+        try:
+            event, codec = self._event(life)
+            value = self.function.invoke(event, DurableContext(scope, self.function))
+            return self._done(life, codec, value)
+        except Exception as error:  # noqa: BLE001 - whatever leaves the handler is the run's error
+            return failed(life, error)
+        finally:
+            scope.closed = True
+
+    async def _call_async(self, life: Life) -> Done | Failed:
+        from stepwell.durable._context_async import AsyncDurableContext  # noqa: PLC0415
+
+        scope = life.root_scope()
+        try:
+            event, codec = self._event(life)
+            value = await self.function.invoke(event, AsyncDurableContext(scope, self.function))
+            return self._done(life, codec, value)
+        except Exception as error:  # noqa: BLE001 - whatever leaves the handler is the run's error
+            return failed(life, error)
+        finally:
+            scope.closed = True
+
+    def _event(self, life: Life) -> tuple[Any, Any]:
+        codec = self.function.codec(life)
+        return unpack(life, codec, life.input, "input"), codec
+
+    def _done(self, life: Life, codec: Any, value: Any) -> Done:
+        payload, value = pack(life, codec, value, "result", "result")
+        return Done(payload, value, life.store.now())

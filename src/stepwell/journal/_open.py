@@ -1,0 +1,63 @@
+"""From a URL to a store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stepwell.errors import UsageError
+from stepwell.journal._api import SystemClock
+
+if TYPE_CHECKING:
+    from stepwell.journal._api import Clock, Store
+
+DEFAULT_STORE = "sqlite:///.stepwell/stepwell.db"
+
+
+def store_url(given: str | None = None) -> str:
+    """The store's URL in one spelling: what is given, else ``STEPWELL_STORE``, else the default.
+
+    ``sqlite:///rel`` is from the working directory, ``sqlite:////abs`` absolute; both become absolute, so that one file
+    has one URL.
+
+    Raises:
+        UsageError: no store has such a URL.
+    """
+    url = given or os.environ.get("STEPWELL_STORE") or DEFAULT_STORE
+    scheme = url.split("://", 1)[0] if "://" in url else ""
+    if scheme == "sqlite":
+        path = url.removeprefix("sqlite://")
+        if not path.startswith("/") or path == "/":
+            message = f"store {url}: write sqlite:///relative/path.db or sqlite:////absolute/path.db"
+            raise UsageError(message)
+        return f"sqlite:///{Path(path[1:]).expanduser().absolute()}"
+    if scheme in ("postgresql", "postgres"):
+        return "postgresql" + url[len(scheme) :]
+    if scheme == "memory":
+        return url
+    message = f"store {url}: no such kind of store; use sqlite:///path.db, postgresql://user@host/db or memory://"
+    raise UsageError(message)
+
+
+def open_store(url: str | None = None, clock: Clock | None = None, *, read_only: bool = False) -> Store:
+    """Open the store behind a URL, making it if need be (not when ``read_only``).
+
+    Raises:
+        UsageError: no store has such a URL.
+        MissingExtra: its driver is not installed.
+        JournalError: it cannot be used; the text says why and what to do.
+    """
+    url = store_url(url)
+    clock = clock or SystemClock()
+    if url.startswith("sqlite:"):
+        from stepwell.journal._sqlite import open_sqlite  # noqa: PLC0415 - a store pays only for its own driver
+
+        return open_sqlite(url.removeprefix("sqlite:///"), clock, url=url, read_only=read_only)
+    if url.startswith("postgresql:"):
+        from stepwell.journal._postgres import PostgresStore  # noqa: PLC0415
+
+        return PostgresStore(url, clock)
+    from stepwell.journal._memory import MemoryStore  # noqa: PLC0415
+
+    return MemoryStore(url.removeprefix("memory://") or "default", clock)

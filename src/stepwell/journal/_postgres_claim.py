@@ -1,0 +1,136 @@
+"""Taking runs, and facts that come for them from outside."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core import encode_records
+from stepwell.errors import JournalError
+from stepwell.journal._api import Lease
+from stepwell.journal._postgres_batch import possible
+from stepwell.journal._postgres_link import PATIENCE, Lost, Refused, rows
+
+if TYPE_CHECKING:
+    from stepwell.journal._api import HotRow, Taken
+    from stepwell.journal._postgres_link import Link
+    from stepwell.journal._postgres_schema import Sql
+    from stepwell.journal._postgres_time import StoreTime
+    from stepwell.journal._postgres_write import Teller
+
+ROUNDS = 5
+"""How often a claim is made again that met an append of the run's former holder."""
+
+_TAKEN = "23505"
+
+
+class Claimer:
+    """`Store.run_claim`, `run_reopen` and `fact_deliver` on the write connection."""
+
+    def __init__(self, link: Link, sql: Sql, times: StoreTime, teller: Teller) -> None:
+        self._link = link
+        self._sql = sql
+        self._times = times
+        self._teller = teller
+
+    # -- claims
+
+    def claim(self, hot: HotRow, worker: str, taken: Taken) -> Lease | None:
+        """Take the run if its hot row is as it was seen."""
+        values = self._life(hot.rid, worker, taken)
+        values.update(seen_epoch=hot.epoch, seen_owner=hot.owner)
+        row = self._link.patiently(lambda again: self._claim(values, again=again))
+        return None if row is None else self._lease(hot.run_id, row, worker, taken)
+
+    def _claim(self, values: dict[str, Any], *, again: bool) -> tuple[str | None, ...] | None:
+        row = self._insisting("run_claim", values)
+        if row is not None:
+            return row
+        # Somebody had the row locked: perhaps for a claim, perhaps only to deliver a fact.
+        if rows(self._link.run(self._sql.statement("claim_seen"), values)):
+            row = self._insisting("run_claim_waiting", values)
+        if row is None and again:
+            found = rows(self._link.run(self._sql.statement("claim_ours"), values))
+            row = found[0] if found else None
+        return row
+
+    def reopen(self, rid: int, worker: str, taken: Taken) -> Lease | None:
+        """Take an ended run."""
+        values = self._life(rid, worker, taken)
+        row = self._link.patiently(lambda again: self._reopen(values, again=again))
+        return None if row is None else self._lease(row[3] or "", row, worker, taken)
+
+    def _reopen(self, values: dict[str, Any], *, again: bool) -> tuple[str | None, ...] | None:
+        row = self._insisting("run_reopen", values)
+        if row is None and again:
+            ours = rows(self._link.run(self._sql.statement("claim_ours"), values))
+            name = rows(self._link.run(self._sql.statement("run_name"), values))
+            if ours and name:
+                return (*ours[0], *name[0])
+        return row
+
+    def _insisting(self, name: str, values: dict[str, Any]) -> tuple[str | None, ...] | None:
+        """The statement's row. A seq that an append took meanwhile makes it the next seq."""
+        for left in reversed(range(ROUNDS)):
+            try:
+                found = rows(self._link.run(self._sql.statement(name), values))
+            except Refused as refused:
+                if refused.sqlstate != _TAKEN or not left:
+                    raise
+            else:
+                return found[0] if found else None
+        return None
+
+    def _life(self, rid: int, worker: str, taken: Taken) -> dict[str, Any]:
+        return {
+            "rid": rid, "owner": worker, "epoch": taken.epoch, "status": taken.status, "ttl": taken.ttl,
+            "data": encode_records(list(taken.records)),
+        }  # fmt: skip
+
+    def _lease(self, run_id: str, row: tuple[str | None, ...], worker: str, taken: Taken) -> Lease:
+        rid, seq, inbox = (int(value or 0) for value in row[:3])
+        return Lease(run_id, worker, rid=rid, epoch=taken.epoch, seq=seq, inbox=inbox)
+
+    # -- facts
+
+    def deliver(self, run_id: str, kind: str, at: int, data: bytes) -> bool:
+        """Put a fact into an open run's inbox, exactly once whatever becomes of the connection.
+
+        The statement and its COMMIT are two trips: so either COMMIT was never sent, or the transaction's number is
+        known, and the server can be asked what became of it.
+        """
+        if not possible(run_id):
+            return False
+        values = {
+            "id": run_id, "kind": kind, "at": at, "data": data, "now": self._times.now(),
+            "notify": self._teller.may_tell(), "channel": self._teller.channel, "token": self._teller.token,
+        }  # fmt: skip
+        return self._link.patiently(lambda _: self._deliver(values))
+
+    def _deliver(self, values: dict[str, Any]) -> bool:
+        link = self._link
+        txid = 0
+        try:
+            with link.transaction():
+                found = rows(link.run(self._sql.statement("fact_deliver"), values))
+                if found:
+                    txid = int(found[0][1] or 0)
+            return bool(found)
+        except Lost as lost:
+            if lost.committing and txid and link.patiently(lambda _: self._committed(txid)):
+                return True
+            raise  # it is certain that nothing is written: once more
+
+    def _committed(self, txid: int) -> bool:
+        """What became of the transaction, once its old connection is done with it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            state = rows(self._link.run(self._sql.statement("transaction_outcome"), {"txid": txid}))[0][0]
+            if state in ("committed", "aborted"):
+                return state == "committed"
+            if time.monotonic() > deadline:
+                raise JournalError(
+                    f"PostgreSQL at {self._link.address.place} is still busy with a transaction whose connection was "
+                    f"lost ({state or 'unknown'}): whether the fact was delivered is not known"
+                )
+            time.sleep(0.02)

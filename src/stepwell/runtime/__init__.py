@@ -1,0 +1,1 @@
+"""The driver: lives of runs, scopes, leases, timers, threads, cancellation. It knows no door."""

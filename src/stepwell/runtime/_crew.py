@@ -1,0 +1,240 @@
+"""The branches of a sync map or parallel: threads up to the engine's limit, the coordinator's own thread beyond."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core import (
+    AskCompletion,
+    BranchEnded,
+    CancelBranches,
+    Conclude,
+    Done,
+    Failed,
+    Replayed,
+    ScopeWanted,
+    Spawn,
+    TakeEvent,
+    scope_outcome,
+)
+from stepwell.errors import Suspend
+from stepwell.runtime._api import BranchOver, BranchUnwound, LifeOver, ReplayEnd
+from stepwell.runtime._drive import block, drive, settle_parking
+from stepwell.runtime._scope import Branch, Scope
+from stepwell.runtime._threads import Job
+from stepwell.runtime._values import keep, text_of
+
+if TYPE_CHECKING:
+    from stepwell.core import BatchWanted, Effect
+    from stepwell.runtime._api import BatchBody
+    from stepwell.runtime._life import Wait
+
+
+class Crew:
+    """What performs the effects of one batch flow. Shared parts of both colours; this one is sync."""
+
+    def __init__(self, scope: Scope, asked: BatchWanted) -> None:
+        self.scope = scope
+        self.life = scope.life
+        self.asked = asked
+        self.body: BatchBody = asked.body
+        self.real = asked.want.key if asked.virtual else scope.real
+        self.events: deque[BranchEnded] = deque()
+        self.branches: dict[int, Branch] = {}
+        self.waiting: Wait | None = None
+        """The coordinator's own wait, while it has nothing to do."""
+        self._jobs: deque[tuple[int, Job]] = deque()
+        self._unwound: list[tuple[int, int, Wait]] = []
+        self._under_way = 0
+        """Branches that are queued for a thread or run; not those that ended or were unwound."""
+
+    def perform(self, effect: Effect) -> Any:
+        """Perform one effect of the batch flow."""
+        match effect:
+            case Spawn(index):
+                return self.spawn(index)
+            case TakeEvent():
+                return self.take_event()
+            case CancelBranches():
+                return self.cancel()
+            case AskCompletion(asked, ended):
+                return self.body.ask(asked, ended)
+            case Conclude(asked, reason, ended, started):
+                return self.conclude(asked, reason, ended, started)
+            case Replayed(asked, payload, _, again):
+                text = text_of(self.life, payload, asked.want.key)
+                if again is None:
+                    return self.body.missing(self.scope, asked, text)
+                return self.body.restore(self.scope, asked, text, again)
+            case _:
+                message = f"no batch effect: {effect!r}"
+                raise TypeError(message)
+
+    def conclude(self, asked: BatchWanted, reason: str, ended: dict[int, BranchEnded], started: frozenset[int]) -> Done:
+        """The batch's result, on its way out."""
+        text, value = self.body.conclude(self.scope, asked, reason, ended, started)
+        return Done(keep(self.life, text), value, self.life.store.now())
+
+    def new_branch(self, index: int) -> Branch:
+        """A branch begins to count."""
+        life = self.life
+        branch = Branch(life, self.asked.branches[index].key, self.scope.branch)
+        with life.lock:
+            life.usable(self.scope.branch)
+            life.branch_add(branch)
+            self.branches[index] = branch
+            self._under_way += 1
+        return branch
+
+    def wanted(self, index: int) -> ScopeWanted:
+        """The branch as a scope."""
+        return ScopeWanted(self.asked.branches[index], self.body.branch(index), self.asked.virtual)
+
+    def event(self, index: int, outcome: Done | Failed) -> BranchEnded:
+        """How a branch has ended."""
+        if isinstance(outcome, Failed):
+            return BranchEnded(index, False, None, None, outcome.error)
+        return BranchEnded(index, True, outcome.payload, outcome.value)
+
+    def post(self, branch: Branch, event: BranchEnded | None) -> None:
+        """A branch has ended: tell the coordinator. In one step, so that the run is never taken for idle between."""
+        life = self.life
+        with life.lock:
+            self._under_way -= 1
+            if event is not None and not branch.let_go:
+                self.events.append(event)
+            if self.waiting is not None:
+                life.wait_end(self.waiting)
+            life.branch_remove(branch)
+            quiet = len(life.branches) <= 1
+        self.wake()
+        if quiet:
+            life.quiet_gate.open()
+
+    def wake(self) -> None:
+        """Let the coordinator look."""
+        gate = self.scope.branch.gate
+        if gate is not None:
+            gate.open()
+
+    # -- sync
+
+    def spawn(self, index: int) -> None:
+        """The branch has a slot: it runs as soon as there is a thread."""
+        if self.life.replay_only:
+            raise ReplayEnd
+        self._submit(index, self.new_branch(index))
+
+    def _submit(self, index: int, branch: Branch) -> None:
+        job = Job(lambda: self._run(index, branch, inline=False))
+        self._jobs.append((index, job))
+        self.life.host.threads.submit(job)
+
+    def _run(self, index: int, branch: Branch, *, inline: bool) -> None:
+        branch.inline = inline
+        try:
+            scope = Scope(self.life, self.scope.key, branch, virtual=self.scope.virtual, real=self.real)
+            outcome = drive(scope, scope_outcome(self.life.run, self.wanted(index)))
+        except BranchUnwound as unwound:
+            wait: Wait = unwound.args[0]
+            with self.life.lock:
+                self._under_way -= 1
+                heapq.heappush(self._unwound, (wait.until or 0, index, wait))
+                if self.waiting is not None:
+                    self.waiting.until = self._next_due()
+            self.wake()
+        except (BranchOver, ReplayEnd):
+            self.post(branch, None)
+        except Suspend:
+            self.post(branch, None)
+        except Exception as error:  # noqa: BLE001 - an engine error (changed code): sticky, the life is ending
+            self.life.stop(error)
+            self.post(branch, None)
+        except BaseException as error:
+            # KeyboardInterrupt or SystemExit in a branch: the life is interrupted, and its caller gets it.
+            self.life.stop(LifeOver("interrupted", error))
+            self.post(branch, None)
+            if inline:
+                raise
+        else:
+            self.post(branch, self.event(index, outcome))
+
+    def take_event(self) -> BranchEnded:
+        """The next branch that ends; meanwhile this thread runs what finds no thread of its own."""
+        life, branch = self.life, self.scope.branch
+        while True:
+            with life.lock:
+                life.usable(branch)
+                if self.events:
+                    return self.events.popleft()
+                self._requeue_due()
+                job = self._next_job()
+                if job is None:
+                    wait = self.waiting = life.wait_begin(branch, self.asked.want.key, self._next_due(), own=False)
+                    ticket = life.park_ticket(())
+            if job is not None:
+                job[1].run_inline(lambda: self._run(job[0], self.branches[job[0]], inline=True))
+                continue
+            try:
+                if ticket is not None and not settle_parking(life, wait, ticket):
+                    continue
+                if (branch.inline or life.host.threads.backlog) and self._only_unwound() and branch.parent is not None:
+                    self._abandon(wait)
+                block(life, wait)
+            finally:
+                self.waiting = None
+
+    def _requeue_due(self) -> None:
+        """Branches whose time has come go back into the queue. Under the life's lock."""
+        now = self.life.store.now()
+        while self._unwound and self._unwound[0][0] <= now:
+            _, index, wait = heapq.heappop(self._unwound)
+            if wait.branch.let_go:
+                continue
+            self.life.wait_end(wait)
+            self._under_way += 1
+            self._submit(index, wait.branch)
+
+    def _next_due(self) -> int | None:
+        return self._unwound[0][0] if self._unwound else None
+
+    def _next_job(self) -> tuple[int, Job] | None:
+        """One of the own branches that no thread has taken yet. Under the life's lock."""
+        while self._jobs:
+            index, job = self._jobs.popleft()
+            if not job.take():
+                continue
+            if self.branches[index].let_go:
+                continue
+            return index, job
+        return None
+
+    def _only_unwound(self) -> bool:
+        return self._under_way == 0 and bool(self._unwound)
+
+    def _abandon(self, wait: Wait) -> None:
+        """This coordinator's thread is wanted elsewhere: its branches are entered anew when the first is due."""
+        life = self.life
+        with life.lock:
+            if self.events or wait not in life.waits or not self._only_unwound():
+                return
+            for _, _, inner in self._unwound:
+                life.waits.pop(inner, None)
+                life.branches.discard(inner.branch)
+            self._unwound.clear()
+        raise BranchUnwound(wait)
+
+    def cancel(self) -> list[int]:
+        """Let go of the branches that still run. Their indexes, once nothing of them can be written any more."""
+        life = self.life
+        with life.lock:
+            ended = {event.index for event in self.events}
+            gone = {i: b for i, b in self.branches.items() if b in life.branches and not b.ended and i not in ended}
+            life.let_go(list(gone.values()))
+            for _, _, wait in self._unwound:
+                life.branches.discard(wait.branch)
+            self._jobs.clear()
+            self._unwound.clear()
+        return sorted(gone)

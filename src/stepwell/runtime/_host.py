@@ -1,0 +1,385 @@
+"""The host: what one process needs to drive runs of one store.
+
+It owns the store, the writer, the threads, one loop for async runs, and the lease of its worker. It knows no door:
+programs come in from above. `stepwell.client.Engine` is its public face.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any, Literal
+
+from stepwell.core import (
+    LifeLost,
+    LifeStarted,
+    RunStarted,
+    RunState,
+    decode_records,
+    fold_all,
+)
+from stepwell.errors import JournalError, UsageError
+from stepwell.journal import Lease, NewRun, Start, SystemClock, Taken, Writer
+from stepwell.runtime._api import LifeOver
+from stepwell.runtime._life import Life
+from stepwell.runtime._live import Ending, live
+from stepwell.runtime._pulse import Pulse
+from stepwell.runtime._signals import Shield
+from stepwell.runtime._threads import Job, Pool
+from stepwell.runtime._values import keep
+from stepwell.serde import Redactor
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from stepwell.core import AnyRecord, Payload
+    from stepwell.executors import Executor
+    from stepwell.journal import Clock, HotRow, Store, Ticket
+    from stepwell.runtime._api import Program, Why
+    from stepwell.runtime._threads import Threads
+
+LONGEST_TTL = 3600.0
+shield = Shield()
+
+
+class Host:
+    """See the module. Thread-safe."""
+
+    def __init__(  # the seams that a simulation replaces, and the engine's settings
+        self,
+        store: Store,
+        *,
+        clock: Clock | None = None,
+        lease: float = 30.0,
+        start_flush: float = 0.1,
+        hold: float | None = None,
+        max_threads: int = 64,
+        large_child_results: Literal["store", "replay"] = "store",
+        threads: Threads | None = None,
+        writer: Writer | None = None,
+        background: bool = True,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.store = store
+        self.clock: Clock = clock or SystemClock()
+        self.writer = writer or Writer(store, events=shield)
+        self.lease = lease
+        self.start_flush = start_flush
+        self.hold = hold
+        self.max_threads = max_threads
+        self.large_child_results = large_child_results
+        self.threads: Threads = threads or Pool(max_threads, "stepwell")
+        self.bodies: Threads = threads or Pool(max_threads, "stepwell-body")
+        self._loop_bodies: Threads = threads or Pool(max_threads, "stepwell-sync")
+        self.settings: Mapping[str, Any] = settings or {}
+        """What doors keep engine-wide (default retries, serializer); it means nothing here."""
+        self.abandoned = 0
+        self.worker = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.lives: dict[str, Life] = {}
+        self.pulse = Pulse(self)
+        self._background = background
+        self._lock = threading.Lock()
+        self._registered = False
+        self._stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread: threading.Thread | None = None
+        self._executors: dict[str, Executor] = {}
+
+    # -- life of the host
+
+    def register(self, queues: tuple[str, ...] = (), functions: tuple[str, ...] = ()) -> None:
+        """Make this process known as a worker, and begin to beat. Idempotent."""
+        from stepwell.journal._liveness import local_worker  # noqa: PLC0415 - only who drives is a worker
+
+        with self._lock:
+            if self._stopped:
+                message = "the engine is stopped; start it again"
+                raise UsageError(message)
+            if self._registered:
+                return
+            self._registered = True
+        self.store.worker_register(local_worker(worker_id=self.worker, queues=queues, functions=functions))
+        if self._background:
+            self.pulse.start()
+
+    def stop(self, grace: float) -> None:
+        """Give back every run that is held, then end every thread. Idempotent; returns within some ``grace`` seconds."""
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+        for life in list(self.lives.values()):
+            life.stop(LifeOver("the engine stops"))
+        end = self.clock.monotonic() + grace
+        while self.lives and self.clock.monotonic() < end:
+            self.store.wait(0.02)
+        for life in list(self.lives.values()):
+            self.give_back(life)
+        self.pulse.stop()
+        if self._registered:
+            try:
+                self.store.worker_leave(self.worker)
+            except JournalError as error:
+                self.complain(f"the worker could not say good-bye: {error}")
+        self._stop_loop()
+        for pool in (self.threads, self.bodies, self._loop_bodies):
+            pool.stop()
+        for executor in self._executors.values():
+            executor.close()
+        self.writer.stop()
+        self.store.close()
+
+    def complain(self, text: str) -> None:
+        """Something that nobody waits for went wrong."""
+        import logging  # noqa: PLC0415 - silence costs nothing
+
+        logging.getLogger("stepwell").warning("%s", text)
+
+    # -- the loop for async runs
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The engine's own loop, on a thread of its own; made at first use."""
+        import asyncio  # noqa: PLC0415 - sync functions never pay for it
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._loop_thread = threading.Thread(target=_run_loop, args=(self._loop,), name="stepwell-loop", daemon=True)
+                self._loop_thread.start()
+            return self._loop
+
+    def _stop_loop(self) -> None:
+        if self._loop is not None and self._loop_thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop_thread.join(5)
+
+    def await_on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the engine's loop and block for its result."""
+        import asyncio  # noqa: PLC0415
+
+        return asyncio.run_coroutine_threadsafe(_awaited(work), self.loop()).result()
+
+    def submit_for_loop(self, work: Callable[[], None]) -> None:
+        """Run a sync body of an async run on a thread."""
+        self._loop_bodies.submit(Job(work))
+
+    def executor(self, named: str | Executor) -> Executor:
+        """The executor of this name; its processes live until the host stops.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not isinstance(named, str):
+            return named
+        from stepwell.executors import open_executor  # noqa: PLC0415 - most runs never need one
+
+        with self._lock:
+            if named not in self._executors:
+                self._executors[named] = open_executor(named)
+            return self._executors[named]
+
+    # -- lives
+
+    def new_redactor(self) -> Redactor:
+        """What masks the secrets of one life."""
+        return Redactor()
+
+    def hold_of(self, program: Program) -> float:
+        """How long the frames of a waiting run are kept, in seconds (durable.md §3.4)."""
+        for given in (program.hold, self.hold):
+            if given is not None:
+                return given
+        if env := os.environ.get("STEPWELL_HOLD"):
+            return float(env)
+        return 60.0 if program.is_async else 2.0
+
+    def begin(self, new: NewRun, program: Program, text: str, *, lazy: bool = False) -> Life:
+        """Start a run and hold it. ``text``: the encoded input. ``lazy``: its start rides with the first commit.
+
+        Raises:
+            RunExists: the id is taken.
+            JournalError: nothing was written.
+        """
+        self.register()
+        lease = Lease(new.id, self.worker)
+        life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program))
+        life.input = keep(life, text)
+        life.deadline = new.deadline
+        records = (run_started(new, life.input), self._life_started(1, "start"))
+        if lazy:
+            life.line.ride(records)
+            life.line.start = Start(new)
+            self.flush_soon(life)
+        else:
+            self.writer.commit(life.line.enqueue(records, Start(new)))
+        self.lives[new.id] = life
+        return life
+
+    def begin_pending(self, new: NewRun, text: str) -> None:
+        """Put a run on record for whoever drives it.
+
+        Raises:
+            RunExists: the id is taken.
+        """
+        lease = Lease(new.id, self.worker, epoch=0)
+        life = Life(self, RunState(new.id), lease, _NOBODY, hold=0)
+        payload = keep(life, text)
+        self.writer.commit(life.line.enqueue((run_started(new, payload),), Start(new)))
+
+    def _life_started(self, epoch: int, why: Why) -> LifeStarted:
+        return LifeStarted(self.store.now(), epoch, self.worker, why, os.getpid(), socket.gethostname())
+
+    def take(self, hot: HotRow, program: Program, why: Why, *, how: str = "dead") -> Life | None:
+        """Claim a run and load it. None: somebody else was quicker, or it has just ended.
+
+        ``how``: what became of the holder, if the row names one: dead or expired.
+
+        Raises:
+            JournalError: the store cannot be used, or the run's journal is damaged.
+        """
+        self.register()
+        ttl = self.lease
+        records: list[AnyRecord] = []
+        if hot.owner is not None and hot.status != "waiting":
+            records.append(LifeLost(self.store.now(), hot.epoch, hot.owner, how))
+            why = "takeover" if why == "due" else why
+            ttl = min(hot.ttl * 2, LONGEST_TTL) if how == "expired" else ttl
+        records.append(self._life_started(hot.epoch + 1, why))
+        status = hot.status if hot.status == "rolling_back" else "running"
+        taken = Taken(hot.epoch + 1, tuple(records), status, ttl)
+        with self.writer.exclusive():
+            lease = self.store.run_claim(hot, self.worker, taken)
+        return None if lease is None else self._life(lease, program)
+
+    def reopen(self, rid: int, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
+        """Take an ended run up again."""
+        self.register()
+        taken = Taken(epoch + 1, (reopened, self._life_started(epoch + 1, "retry")), "running", self.lease)
+        with self.writer.exclusive():
+            lease = self.store.run_reopen(rid, self.worker, taken)
+        return None if lease is None else self._life(lease, program)
+
+    def _life(self, lease: Lease, program: Program) -> Life:
+        run = load(self.store, lease.run_id, lease.rid or 0)
+        life = Life(self, run, lease, program, hold=self.hold_of(program))
+        self.lives[lease.run_id] = life
+        return life
+
+    def drive(self, life: Life) -> Ending:
+        """Run a sync life on this thread, to its ending."""
+        life.driver = threading.current_thread()
+        shield.install()
+        try:
+            return live(life)
+        finally:
+            shield.remove()
+            self.forget(life)
+
+    async def drive_async(self, life: Life) -> Ending:
+        """Run an async life on the running loop, to its ending."""
+        import asyncio  # noqa: PLC0415
+
+        from stepwell.runtime._live_async import live_async  # noqa: PLC0415
+
+        life.driver = asyncio.current_task()
+        life.loop = asyncio.get_running_loop()
+        try:
+            return await live_async(life)
+        finally:
+            self.forget(life)
+
+    def dispatch(self, life: Life, then: Callable[[Ending], None]) -> None:
+        """Run a life in the background: sync on a thread of the pool, async on the engine's loop."""
+        if not life.is_async:
+            self.threads.submit(Job(lambda: then(self.drive(life))))
+            return
+        import asyncio  # noqa: PLC0415
+
+        async def work() -> None:
+            then(await self.drive_async(life))
+
+        asyncio.run_coroutine_threadsafe(work(), self.loop())
+
+    def forget(self, life: Life) -> None:
+        """The life has ended."""
+        life.ended = True
+        if self.lives.get(life.run.id) is life:
+            del self.lives[life.run.id]
+        self.store.poke()
+
+    def flush_soon(self, life: Life) -> None:
+        """Something rides that must not ride for long."""
+        if not self.pulse.ticking and self._background:
+            self.pulse.arm()
+
+    def give_back(self, life: Life) -> None:
+        """The life's driver is gone, or does not end: hand its lease back."""
+        from stepwell.runtime._live import release  # noqa: PLC0415
+
+        life.stop(LifeOver("the driver of the run is gone"))
+        release(life, "rolling_back" if life.rolling_back else "interrupted", "the driver of the run was gone")
+        self.forget(life)
+
+    def take_inbox(self, life: Life) -> None:
+        """Move what came from outside into the run's records, and let the life react."""
+        try:
+            ticket: Ticket | None = life.inbox_ticket()
+            if ticket is not None:
+                life.settle(ticket)
+        except LifeOver:
+            return
+        life.react()
+
+
+class _Nobody:
+    """The program of a run that this process only puts on record."""
+
+    name = identity = "nobody"
+    is_async = False
+    timeout = hold = None
+
+    def call(self, life: Life) -> Any:
+        """Never called."""
+        raise NotImplementedError(life.run.id)
+
+
+_NOBODY = _Nobody()
+
+
+def run_started(new: NewRun, payload: Payload) -> RunStarted:
+    """The first record of a run."""
+    return RunStarted(
+        new.created_at, new.function, payload, new.door, new.target, new.queue, new.parent, new.deadline, None, new.tags
+    )
+
+
+def load(store: Store, run_id: str, rid: int) -> RunState:
+    """A run's journal, folded."""
+    run = RunState(run_id)
+    for entry in store.record_load(rid):
+        fold_all(run, decode_records(entry.data))
+    return run
+
+
+async def _awaited(work: Any) -> Any:
+    return await work
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio  # noqa: PLC0415
+
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        pending = asyncio.all_tasks(loop)
+        for task in pending:
+            task.cancel()
+        if pending:
+            loop.run_until_complete(asyncio.wait(pending, timeout=2))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+

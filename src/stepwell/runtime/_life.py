@@ -1,0 +1,461 @@
+"""One life of a run: from the claim of its lease until it ends, parks, or is lost.
+
+A life owns the folded state, the run's line into the journal, and the count of branches that are busy. When that count
+reaches zero while something waits, the run is parked. What ends a life is *sticky*: ``over`` is raised at every later
+call on every context of the run, so that code which swallows it gets no further.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core import (
+    US,
+    CancelRequested,
+    Parked,
+    ScopeFailed,
+    ScopeSucceeded,
+    fold_all,
+)
+from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
+from stepwell.journal import InboxChanged, Line, Park, Unpark
+from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
+from stepwell.runtime._inbox import decode_fact
+from stepwell.runtime._scope import Branch, Scope
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine, Sequence
+
+    from stepwell.core import AnyRecord, Payload, RunState
+    from stepwell.journal import HotChange, Lease, Note, Ticket
+    from stepwell.runtime._api import Program, Undo
+    from stepwell.runtime._host import Host
+    from stepwell.serde import Redactor
+
+
+class Wait:
+    """One operation that waits. ``until`` None: for its branches, or for something from outside."""
+
+    __slots__ = ("branch", "future", "key", "own", "until")
+
+    def __init__(self, branch: Branch, key: str, until: int | None, *, own: bool = True) -> None:
+        self.branch = branch
+        self.own = own
+        """It waits for its own time; not for its branches."""
+        self.key = key
+        self.until = until
+        self.future: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """Let whoever waits look again. On the life's loop in async lives."""
+        if self.future is not None:
+            if not self.future.done():
+                self.future.set_result(None)
+        elif self.branch.gate is not None:
+            self.branch.gate.open()
+
+
+class Life:
+    """See the module."""
+
+    def __init__(self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float) -> None:
+        self.host = host
+        self.store = host.store
+        self.writer = host.writer
+        self.run = run
+        self.lease = lease
+        self.program = program
+        self.is_async = program.is_async
+        self.hold = round(min(hold, 1e9) * US)
+        self.lock = threading.Lock()
+        self.line = Line(host.writer, lease, self._fold)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.over: BaseException | None = None
+        self.replaying = bool(run.ops)
+        """Whether this life began with records of operations."""
+        self.undos: dict[str, Undo] = {}
+        self.replay_only = False
+        """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
+        self.rolling_back = False
+        self.redactor: Redactor = host.new_redactor()
+        self.partial: dict[str, float] = {}
+        """Fractions that running steps have told, by key."""
+        self.warned: set[str] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """Async: tasks in which operations ran; they are settled before the life is."""
+        self.root = Branch(self, "", None)
+        self.branches: set[Branch] = {self.root}
+        self.busy = 1
+        self.waits: dict[Wait, None] = {}
+        self._parked = False
+        self._unpark = run.parked is not None and run.life is not None and run.parked.at > run.life.at
+        self.cancel_seen = run.cancel is not None
+        self.input: Payload = run.input
+        self.deadline: int | None = None if run.started is None else run.started.deadline
+        """When the run times out, if ever."""
+        self.driver: threading.Thread | asyncio.Task[Any] | None = None
+        """Who runs the handler: a run is kept only while it lives (ENGINE.md §2)."""
+        self.ended = False
+        self.quiet_gate = host.threads.gate()
+        """Opened when no branch but the handler's own is left."""
+
+    # -- who runs here
+
+    def current_owner(self) -> object:
+        """The thread, or in async lives the task, that runs here."""
+        if self.is_async:
+            import asyncio  # noqa: PLC0415 - sync functions never pay for it
+
+            try:
+                return asyncio.current_task() or threading.get_ident()
+            except RuntimeError:
+                return threading.get_ident()
+        return threading.get_ident()
+
+    def owner_name(self) -> str:
+        """The same for a text."""
+        return f"task {self.current_owner()!r}" if self.is_async else f"thread '{threading.current_thread().name}'"
+
+    def root_scope(self) -> Scope:
+        """A scope for the handler, made by the thread or task that runs it."""
+        return Scope(self, "", self.root)
+
+    def branch_over(self, branch: Branch) -> BranchOver:
+        """What a branch gets that was let go of."""
+        return BranchOver(f"the batch around '{branch.key}' has ended without it")
+
+    def abandoned(self) -> bool:
+        """Whether whoever drove the run is gone without a word: its thread dead, its task done, its loop closed."""
+        driver = self.driver
+        if isinstance(driver, threading.Thread):
+            return not driver.is_alive()
+        if self.loop is not None:
+            return self.loop.is_closed() or (driver is not None and driver.done())
+        return False
+
+    # -- appending
+
+    def _fold(self, records: Sequence[AnyRecord]) -> None:
+        fold_all(self.run, records)
+
+    def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
+        """Write these with the run's next commit."""
+        self.line.ride(records, notes, blobs)
+        self.host.flush_soon(self)
+
+    def enqueue(self, branch: Branch | None, records: Sequence[AnyRecord], change: HotChange | None = None) -> Ticket:
+        """Queue records of a branch (None: of the life itself) for the writer.
+
+        Raises:
+            LifeOver: the life may write no more.
+            BranchOver: the branch was let go of.
+        """
+        with self.lock:
+            self._writable(branch, records)
+            return self.line.enqueue(records, change or self._unparked())
+
+    def _unparked(self) -> HotChange | None:
+        if not self._unpark:
+            return None
+        self._unpark = False
+        return Unpark("rolling_back" if self.rolling_back else "running")
+
+    def _writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
+        over = self.over
+        if over is not None and type(over) is not Unwinding:
+            raise over
+        if branch is None:
+            return
+        if branch.let_go or (branch.parent is not None and branch.gone):
+            raise self.branch_over(branch)
+        last = records[-1] if records else None
+        if type(last) in (ScopeSucceeded, ScopeFailed) and last.key == branch.key:  # type: ignore[union-attr]
+            branch.ended = True
+
+    def commit(self, branch: Branch | None, records: Sequence[AnyRecord], change: HotChange | None = None) -> None:
+        """Make records durable and fold them; on return both are done."""
+        self.settle(self.enqueue(branch, records, change))
+
+    def settle(self, ticket: Ticket) -> None:
+        """Block until the ticket is durable. What it meets is never the operation's error (ENGINE.md §3).
+
+        Raises:
+            InboxChanged: a `Park` came too late.
+            LifeOver: the lease is lost, or the store failed.
+        """
+        try:
+            self.writer.commit(ticket)
+        except InboxChanged:
+            raise
+        except JournalError as error:
+            raise self.fail(error) from error
+
+    async def commit_async(
+        self, branch: Branch | None, records: Sequence[AnyRecord], change: HotChange | None = None
+    ) -> None:
+        """As `commit`; a cancellation is delivered after the outcome is known."""
+        await self.settle_async(self.enqueue(branch, records, change))
+
+    async def settle_async(self, ticket: Ticket) -> None:
+        """As `settle`."""
+        import asyncio  # noqa: PLC0415 - sync functions never pay for it
+
+        cancelled: asyncio.CancelledError | None = None
+        future = self.writer.future(ticket)
+        if future is not None:
+            while not future.done():
+                try:
+                    await asyncio.shield(future)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        try:
+            ticket.result()
+        except InboxChanged:
+            raise
+        except JournalError as error:
+            raise self.fail(error) from error
+        if cancelled is not None:
+            raise cancelled
+
+    # -- the end of a life
+
+    def fail(self, error: JournalError) -> LifeOver:
+        """The life is over because it cannot write; sticky."""
+        what = "lease lost" if isinstance(error, Fenced) else "store failed"
+        return self.stop(LifeOver(what, error))  # type: ignore[return-value]
+
+    def stop(self, over: BaseException) -> BaseException:
+        """End the life: every branch gets ``over`` at its next call, waiting ones at once. The first one stays."""
+        with self.lock:
+            if self.over is None or type(self.over) is Unwinding:
+                self.over = over
+            over = self.over
+        self._wake_all()
+        return over
+
+    def _wake_all(self) -> None:
+        if self.is_async and self.loop is not None:
+            try:
+                self.loop.call_soon_threadsafe(self._wake_waits)
+            except RuntimeError:
+                pass  # the loop is closed: nobody is left to wake
+        else:
+            self._wake_waits()
+
+    def _wake_waits(self) -> None:
+        for wait in list(self.waits):
+            wait.wake()
+        for branch in list(self.branches):
+            if branch.gate is not None:
+                branch.gate.open()
+        if self.is_async and self.root.task is not None and self.over is not None:
+            self._nudge_root(10)
+
+    def _nudge_root(self, rounds: int) -> None:
+        """What the handler awaits outside operations is dropped: cancel it if it does not unwind by itself."""
+        task = self.root.task
+        if task is None or task.done() or self.loop is None:
+            return
+        if rounds > 0:
+            self.loop.call_soon(self._nudge_root, rounds - 1)
+        else:
+            task.cancel()
+
+    def diverge(self, error: NonDeterminismError) -> NonDeterminismError:
+        """The code has changed under the run; sticky."""
+        self.stop(error)
+        return error
+
+    # -- waiting and parking
+
+    def usable(self, branch: Branch) -> None:
+        """Raise if this branch may not go on."""
+        if self.over is not None:
+            raise self.over
+        if branch.let_go or (branch.parent is not None and branch.gone):
+            raise self.branch_over(branch)
+
+    def wait_begin(self, branch: Branch, key: str, until: int | None, *, own: bool = True) -> Wait:
+        """One of the branch's operations waits from here on. Under ``lock``."""
+        wait = Wait(branch, key, until, own=own)
+        self.waits[wait] = None
+        branch.waiting += 1
+        if not branch.settling:
+            self.idle_if_waiting(branch)
+        return wait
+
+    def idle_if_waiting(self, branch: Branch) -> None:
+        """The branch is not busy if all that it has under way waits. Under ``lock``."""
+        if not branch.idle and branch.waiting and (not self.is_async or branch.waiting == branch.open):
+            branch.idle = True
+            if branch.counted:
+                self.busy -= 1
+
+    def wait_end(self, wait: Wait) -> None:
+        """It goes on. Under ``lock``. Idempotent."""
+        if wait in self.waits:
+            del self.waits[wait]
+            wait.branch.waiting -= 1
+            self.busy_again(wait.branch)
+
+    def busy_again(self, branch: Branch) -> None:
+        """The branch has something to do. Under ``lock``."""
+        if branch.idle:
+            branch.idle = False
+            if branch.counted:
+                self.busy += 1
+                if self._parked:
+                    self._parked, self._unpark = False, True
+
+    def branch_add(self, branch: Branch) -> None:
+        """A branch begins. Under ``lock``."""
+        self.branches.add(branch)
+        self.busy += 1
+
+    def branch_remove(self, branch: Branch) -> None:
+        """A branch has ended, whatever it left open. Under ``lock``."""
+        self.branches.discard(branch)
+        if branch.counted and not branch.idle:
+            self.busy -= 1
+        branch.counted = False
+
+    def let_go(self, branches: list[Branch]) -> None:
+        """Count these, and all inside them, no more; nothing of them is written from here on. Under ``lock``."""
+        for branch in branches:
+            branch.let_go = True
+        for branch in self.branches:
+            if branch.counted and branch.gone:
+                if not branch.idle:
+                    self.busy -= 1
+                branch.counted = False
+        for wait in [w for w in self.waits if w.branch.gone]:
+            del self.waits[wait]
+            wait.wake()
+
+    def park_ticket(self, records: Sequence[AnyRecord]) -> Ticket | None:
+        """The batch of a branch that has just begun to wait: its records, and `Parked` if it was the last. Under
+        ``lock``, because "am I the last?" must be asked when records are queued (ENGINE.md §4)."""
+        if self.busy or not self.waits or self.replay_only:
+            return self.line.enqueue(records, self._unparked()) if records else None
+        if self._parked and not records:
+            return None
+        now = self.store.now()
+        times = [wait.until for wait in self.waits if wait.until is not None]
+        if self.deadline is not None and not self.rolling_back:
+            times.append(self.deadline)
+        wake = min(times, default=None)
+        names = tuple(sorted({wait.key for wait in self.waits if wait.own}))[:5]
+        release = wake is None or wake - now > self.hold or self.hold == 0
+        self._parked, self._unpark = True, False
+        if release:
+            # From here on nothing of this life may be queued behind the release of its lease.
+            self.over = self.over or Suspend("parked")
+        change = Park(wake, ", ".join(names), self.lease.inbox, release)
+        return self.line.enqueue((*records, Parked(now, wake, names)), change)
+
+    def repark(self, ticket: Ticket) -> Ticket:
+        """The same batch after `InboxChanged`: without `Parked` if the frames stay, else with what the inbox held."""
+        batch = ticket.batch
+        kept = tuple(record for record in batch.records if type(record) is not Parked)
+        assert type(batch.change) is Park
+        facts, taken, seen = self._read_inbox()
+        self.line.ride((), batch.notes, batch.blobs)
+        with self.lock:
+            self.lease.inbox = seen
+            if not batch.change.release:
+                self._parked = False
+                return self.line.enqueue((*kept, *facts), inbox_taken=taken)
+            wake = self.store.now() if facts else batch.change.wake_at
+            parked = tuple(record for record in batch.records if type(record) is Parked)
+            change = Park(wake, batch.change.waiting_for, seen, True)
+            return self.line.enqueue((*kept, *facts, *parked), change, inbox_taken=taken)
+
+    def _read_inbox(self) -> tuple[tuple[AnyRecord, ...], tuple[int, ...], int]:
+        rid = self.lease.rid
+        hot = self.store.hot_get(self.run.id)
+        if rid is None or hot is None:
+            return (), (), self.lease.inbox
+        facts = self.store.inbox_load(rid)
+        records = tuple(decode_fact(fact) for fact in facts)
+        if self.cancel_seen:
+            records = tuple(record for record in records if type(record) is not CancelRequested)
+        elif any(type(record) is CancelRequested for record in records):
+            self.cancel_seen = True
+        return records, tuple(fact.n for fact in facts), hot.inbox
+
+    def inbox_ticket(self) -> Ticket | None:
+        """Something has come into the inbox: the batch that moves it into the run's records; None if nothing is new.
+
+        Raises:
+            LifeOver: the life may write no more.
+        """
+        records, taken, seen = self._read_inbox()
+        with self.lock:
+            self._writable(None, ())
+            self.lease.inbox = max(seen, self.lease.inbox)
+            return self.line.enqueue(records, self._unparked(), inbox_taken=taken) if taken else None
+
+    def react(self) -> None:
+        """After a commit that may have brought something from outside: a cancellation unwinds the handler."""
+        if self.run.cancel is not None and not self.rolling_back and self.over is None:
+            self.unwind("cancelled")
+
+    def unwind(self, why: str) -> None:
+        """Leave the handler, to roll back (why: cancelled or timed_out)."""
+        self.stop(Unwinding(why))
+
+    def begin_rollback(self) -> None:
+        """The handler has been left for good: a fresh root branch for the undo steps."""
+        with self.lock:
+            self.root.let_go = True
+            self.root = Branch(self, "", None)
+            self.branches = {self.root}
+            self.busy = 1
+            self.waits.clear()
+            self.over = None
+            self.rolling_back = True
+            self._parked, self._unpark = False, True
+
+    def op_begin(self, branch: Branch) -> None:
+        """Async: one more operation is under way."""
+        with self.lock:
+            branch.open += 1
+            self.busy_again(branch)
+
+    def op_end(self, branch: Branch) -> None:
+        """Async: an operation has ended. Whether the branch waits now shows when what awaited it has gone on."""
+        with self.lock:
+            branch.open -= 1
+        if branch.open and branch.waiting == branch.open and not branch.settling and self.loop is not None:
+            branch.settling = True
+            self.loop.call_soon(self._settle, branch, branch.open, 10)
+
+    def _settle(self, branch: Branch, seen: int, rounds: int) -> None:
+        """After some turns of the loop without a new operation, what is left of the branch waits."""
+        if rounds and branch.open == seen and branch.waiting == branch.open and self.loop is not None:
+            self.loop.call_soon(self._settle, branch, seen, rounds - 1)
+            return
+        branch.settling = False
+        if self.over is not None or branch.gone:
+            return
+        with self.lock:
+            self.idle_if_waiting(branch)
+            wait = next(iter(self.waits), None)
+            ticket = self.park_ticket(()) if wait is not None else None
+        if ticket is not None and wait is not None:
+            from stepwell.runtime._drive_async import park_later  # noqa: PLC0415 - the only way back up
+
+            self.spawn_own(park_later(self, wait, ticket))
+
+    def spawn_own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Async: a task of the life's own."""
+        assert self.loop is not None
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def suspended(self) -> None:
+        """`Parked` with release is durable: unwind the frames."""
+        self._wake_all()

@@ -1,0 +1,121 @@
+"""Rollback: finished steps that have an undo are undone, last first, each as a durable step (P6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stepwell.core import RollbackStarted, StepWanted, step
+from stepwell.errors import DurableOperationError, Suspend
+from stepwell.journal import Unpark
+from stepwell.runtime._drive import drive
+from stepwell.serde import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stepwell.core import RunState
+    from stepwell.errors import ErrorRecord
+    from stepwell.runtime._life import Life
+    from stepwell.runtime._scope import Scope
+
+Outcome = Literal["failed", "cancelled", "timed_out"]
+UNDO = "undo/"
+
+
+def to_undo(run: RunState, within: str = "") -> list[str]:
+    """Keys of finished operations in the scope ``within`` that are still to be undone, last finished first."""
+    inside = (within + "/", within + "[") if within else ("",)
+    seen: dict[str, None] = {}
+    for key in reversed(run.undoable):
+        op = run.ops[key]
+        undone = run.ops.get(UNDO + key)
+        if key.startswith(inside) and op.status == "succeeded" and (undone is None or not undone.ended):
+            seen.setdefault(key, None)
+    return list(seen)
+
+
+def failures(run: RunState) -> list[tuple[str, ErrorRecord]]:
+    """The undo steps that failed for good, in the order in which they were tried."""
+    return [
+        (key.removeprefix(UNDO), op.error)
+        for key, op in run.ops.items()
+        if key.startswith(UNDO) and op.status == "failed" and op.error is not None
+    ]
+
+
+def rollback_started(life: Life, outcome: Outcome, error: ErrorRecord | None) -> RollbackStarted:
+    """The record from which on nothing of the handler is executed again."""
+    reason = life.run.cancel.reason if life.run.cancel is not None else None
+    return RollbackStarted(life.store.now(), outcome, error, reason)
+
+
+def undo_all(life: Life, outcome: Outcome, error: ErrorRecord | None) -> None:
+    """Undo what is left to undo. Returns when each was done or has failed for good.
+
+    Raises:
+        Suspend: an undo waits for its next attempt, or the life is over.
+    """
+    run = life.run
+    life.begin_rollback()
+    if not to_undo(run):
+        return
+    record, find = undo_plan(life, outcome, error)
+    if record is not None:
+        life.commit(None, (record,), Unpark("rolling_back"))
+    if find:
+        discover(life)
+        life.begin_rollback()
+    undo_keys(life.root_scope(), to_undo(run))
+
+
+def undo_plan(life: Life, outcome: Outcome, error: ErrorRecord | None) -> tuple[RollbackStarted | None, bool]:
+    """What must be on record before the first undo, and whether undo functions are still to be found."""
+    record = rollback_started(life, outcome, error) if life.run.rollback is None else None
+    return record, any(key not in life.undos for key in to_undo(life.run))
+
+
+def undo_keys(scope: Scope, keys: Sequence[str]) -> None:
+    """Undo these, in this order; a failing one is on record and the next goes on."""
+    for want in undo_wanted(scope, keys):
+        try:
+            drive(scope, step(scope.life.run, want, capture))
+        except DurableOperationError:
+            pass  # on record; the run's end lists it
+
+
+def undo_wanted(scope: Scope, keys: Sequence[str]) -> Iterator[StepWanted]:
+    """The steps that undo these operations."""
+    life = scope.life
+    for key in keys:
+        op = life.run.ops[key]
+        undo = life.undos.get(key)
+        if undo is None:
+            yield missing(life, key)
+        else:
+            body = undo.body(op.payload)
+            name = undo.name or op.name
+            yield StepWanted(UNDO + key, "rollback", name, None, 0.0, body.codec, body, undo.plan, undo=False)
+
+
+def missing(life: Life, key: str) -> StepWanted:
+    """A step that fails: the code no longer has an undo for what is on record."""
+    from stepwell.runtime._api import Attempt, Body  # noqa: PLC0415 - the rare case
+    from stepwell.runtime._plain import PLAIN  # noqa: PLC0415
+
+    def call(_attempt: Attempt) -> None:
+        message = f"no undo function was found for '{key}': the code of {life.program.name} has changed"
+        raise LookupError(message)
+
+    return StepWanted(UNDO + key, "rollback", life.run.ops[key].name, body=Body(call, PLAIN), codec=PLAIN)
+
+
+def discover(life: Life) -> None:
+    """Find the undo functions of finished steps by replaying the handler without executing anything of it."""
+    life.replay_only = True
+    try:
+        life.program.call(life)
+    except Suspend:
+        pass  # it has come to something that is not on record, as it must
+    finally:
+        life.replay_only = False
+

@@ -1,0 +1,147 @@
+"""Scopes hand out keys; branches are the threads of control of a run, and what the parking of a run is counted by."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core import MAX_NAME, child_key, label, operation_id
+from stepwell.errors import InvalidStateError, NestedStepError, UsageError, ValidationError
+
+if TYPE_CHECKING:
+    from stepwell.runtime._api import Attempt
+    from stepwell.runtime._life import Life
+
+current_attempt: ContextVar[Attempt | None] = ContextVar("stepwell_attempt", default=None)
+"""The attempt whose body runs here, so that a nested operation is refused at once."""
+
+
+class Branch:
+    """One thread of control of a run: the handler, or a branch of a map or parallel.
+
+    It is *busy* unless it waits. Sync: one operation at a time, so it waits when that one waits. Async: it waits when
+    operations are open and all of them wait. ``Life.busy`` counts the busy ones; at zero the run is parked.
+    """
+
+    __slots__ = ("counted", "ended", "gate", "idle", "inline", "key", "let_go", "life", "open", "parent", "settling", "task", "waiting")
+
+    def __init__(self, life: Life, key: str, parent: Branch | None, *, inline: bool = False) -> None:
+        self.life = life
+        self.key = key
+        self.parent = parent
+        self.inline = inline
+        """It runs on its coordinator's thread and must not keep it."""
+        self.gate = None if life.is_async else life.host.threads.gate()
+        self.task: Any = None
+        self.open = 0
+        """Async: operations called and not ended. (Sync: one at a time, not counted.)"""
+        self.waiting = 0
+        """Operations that wait."""
+        self.idle = False
+        """It waits: it is not among ``Life.busy``."""
+        self.counted = True
+        """Whether ``Life.busy`` takes notice of it; not once it was let go of."""
+        self.settling = False
+        """Async: an operation has just ended, and what awaits it may not have gone on yet."""
+        self.let_go = False
+        """Its batch has ended without it: nothing of it is written any more."""
+        self.ended = False
+        """Its end is in the queue: it can be let go of no more."""
+
+    @property
+    def gone(self) -> bool:
+        """It, or a branch that it is inside of, was let go of."""
+        branch: Branch | None = self
+        while branch is not None:
+            if branch.let_go:
+                return True
+            branch = branch.parent
+        return False
+
+
+class Scope:
+    """A nested part of a run: hands out the keys of the operations in it, in the order in which they are called."""
+
+    __slots__ = ("_counts", "_once", "branch", "closed", "key", "life", "owner", "real", "virtual")
+
+    def __init__(self, life: Life, key: str, branch: Branch, *, virtual: bool = False, real: str | None = None) -> None:
+        self.life = life
+        self.key = key
+        self.branch = branch
+        self.virtual = virtual
+        self.real = key if real is None else real
+        """Key of the nearest scope that has records: what its operations show as their parent."""
+        self._counts: dict[str, int] = {}
+        self._once: dict[str, Any] = {}
+        self.owner: object = life.current_owner()
+        self.closed = False
+
+    def key_of(self, text: str) -> str:
+        """The next key with this label. Raises if the scope may not be used from here."""
+        counts = self._counts
+        ordinal = counts.get(text, 0) + 1
+        counts[text] = ordinal
+        return child_key(self.key, text, ordinal)
+
+    def begin(self, method: str, name: str | None, default: str) -> tuple[str, str | None]:
+        """Check that an operation may begin here and hand out its key: (key, name or None).
+
+        Raises:
+            NestedStepError: inside a step's body.
+            UsageError: from a thread or task that the scope does not own.
+            InvalidStateError: the scope has ended.
+            ValidationError: the name is too long or has control characters.
+        """
+        life = self.life
+        if life.over is not None:
+            raise life.over
+        attempt = current_attempt.get()
+        if attempt is not None:
+            self._refuse_nested(attempt, method, name or default)
+        if self.closed:
+            message = f"the context of scope '{self.key or life.run.id}' was used after its end"
+            raise InvalidStateError(message)
+        if self.owner != life.current_owner():
+            self._refuse_stranger()
+        branch = self.branch
+        if branch.let_go or (branch.parent is not None and branch.gone):
+            raise life.branch_over(branch)
+        if name:
+            if len(name) > MAX_NAME or (not name.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)):
+                message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
+                raise ValidationError(message)
+            return self.key_of(label(name)), name
+        return self.key_of(label(default)), None
+
+    def _refuse_nested(self, attempt: Attempt, method: str, inner: str) -> None:
+        if attempt.scope.life.run is not self.life.run:
+            return
+        outer = attempt.name or attempt.key
+        message = (
+            f"step '{outer}' called context.{method}('{inner}') inside its body; "
+            "a step is a leaf, use context.run_in_child_context"
+        )
+        raise NestedStepError(message)
+
+    def _refuse_stranger(self) -> None:
+        who = self.life.owner_name()
+        message = (
+            f"context of scope '{self.key or self.life.run.id}' used from {who}; "
+            "use context.map, context.parallel, context.gather or run_in_child_context"
+        )
+        raise UsageError(message)
+
+    def once_slot(self, key: str, make: Any) -> Any:
+        """The one place where callers of ``once`` with this key meet (threads included)."""
+        return self._once.setdefault(key, make)
+
+    def parent_id(self) -> str | None:
+        """Operation id of the real scope; None for the run."""
+        return operation_id(self.real) if self.real else None
+
+
+def thread_owner() -> object:
+    """Who a sync scope belongs to."""
+    return threading.get_ident()
+

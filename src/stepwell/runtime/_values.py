@@ -1,0 +1,139 @@
+"""Values on their way into the journal and back: serializer, redaction, and large texts kept apart."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from stepwell.core import BlobRef, Failed
+from stepwell.errors import (
+    ChildContextError,
+    DurableOperationError,
+    NestedStepError,
+    PayloadError,
+    RetryableSerDesError,
+    SerDesError,
+    StepError,
+    WaitForConditionError,
+)
+from stepwell.serde import capture, rebuild
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepwell.core import Kind, Payload, Wanted
+    from stepwell.errors import ErrorRecord
+    from stepwell.runtime._api import Codec
+    from stepwell.runtime._life import Life
+
+BLOB_FROM = 64 * 1024
+"""Texts of more bytes than this are kept apart, once, by content."""
+CHUNK = 1024 * 1024
+LARGEST = 1 << 30
+
+OPERATION_ERRORS: dict[Kind, type[DurableOperationError]] = {
+    "wait_for_condition": WaitForConditionError,
+    "child": ChildContextError,
+    "map": ChildContextError,
+    "parallel": ChildContextError,
+    "map_item": ChildContextError,
+    "parallel_branch": ChildContextError,
+}
+"""What a failed operation raises; every other kind a `StepError`."""
+
+
+def pack(life: Life, codec: Codec, value: Any, key: str, place: str) -> tuple[Payload, Any]:
+    """A value to its payload, and to what its caller gets: the payload read back.
+
+    Raises:
+        SerDesError: it cannot be recorded.
+        PayloadError: it is larger than 1 GiB.
+    """
+    text = codec.encode(value, place)
+    if life.redactor.active and (masked := life.redactor.redact(text)) != text:
+        text = masked
+        if key not in life.warned:
+            life.warned.add(key)
+            warnings.warn(f"a secret in the value of '{key}' was masked", RuntimeWarning, stacklevel=2)
+    return keep(life, text), codec.decode(text, key)
+
+
+def keep(life: Life, text: str) -> Payload:
+    """A text as a record holds it: itself, or where it lies."""
+    if len(text) <= BLOB_FROM // 4:
+        return text
+    data = text.encode()
+    if len(data) <= BLOB_FROM:
+        return text
+    if len(data) > LARGEST:
+        message = f"a value of {len(data):,} bytes cannot be recorded (1 GiB at most); store it and return where it lies"
+        raise PayloadError(message)
+    digest = blake2b(data, digest_size=32).digest()
+    with life.writer.exclusive():
+        life.store.blob_put(digest, _chunks(zlib.compress(data, 1)))
+    life.line.ride((), (), (digest,))
+    return BlobRef(digest, len(data))
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), CHUNK):
+        yield data[start : start + CHUNK]
+
+
+def text_of(life: Life, payload: Payload, key: str) -> str:
+    """The text of a payload.
+
+    Raises:
+        PayloadError: the store has lost it.
+    """
+    if type(payload) is str:
+        return payload
+    if payload is None:
+        return "null"
+    assert isinstance(payload, BlobRef)
+    packed = life.store.blob_get(payload.hash)
+    if packed is None:
+        message = f"the value of '{key}' ({payload.size:,} bytes) is not in the store any more"
+        raise PayloadError(message)
+    return zlib.decompress(packed).decode()
+
+
+def unpack(life: Life, codec: Codec, payload: Payload, key: str) -> Any:
+    """A recorded payload back to its value. Raises `PayloadError` if that cannot be."""
+    return codec.decode(payload if type(payload) is str else text_of(life, payload, key), key)
+
+
+def failed(life: Life, error: BaseException) -> Failed:
+    """An exception in its form for the record, secrets masked."""
+    record = capture(error)
+    if life.redactor.active:
+        record = mask_error(life, record)
+    # A value that cannot be recorded, or code that cannot be right, is not tried again (durable.md §5.2, §5.5).
+    final = isinstance(error, NestedStepError) or (
+        isinstance(error, SerDesError) and not isinstance(error, RetryableSerDesError)
+    )
+    return Failed(record, life.store.now(), error, final)
+
+
+def mask_error(life: Life, record: ErrorRecord) -> ErrorRecord:
+    """The record with what the redactor knows masked in each of its texts."""
+    import msgspec  # noqa: PLC0415 - only where secrets are in play
+
+    redact = life.redactor.redact
+    return msgspec.structs.replace(
+        record,
+        message=redact(record.message),
+        data=None if record.data is None else redact(record.data),
+        stack_trace=tuple(redact(line) for line in record.stack_trace),
+        args=None if record.args is None else redact(record.args),
+        attrs=None if record.attrs is None else redact(record.attrs),
+        cause=None if record.cause is None else mask_error(life, record.cause),
+    )
+
+
+def raised(life: Life, want: Wanted, error: ErrorRecord, attempts: int) -> BaseException:
+    """The exception that a failed operation gives to its caller (durable.md §14)."""
+    operation = OPERATION_ERRORS.get(want.kind, StepError)
+    return rebuild(error, operation, key=want.key, attempts=attempts, run_id=life.run.id)
