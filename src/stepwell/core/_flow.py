@@ -59,10 +59,12 @@ if TYPE_CHECKING:
     from stepwell.core._state import Op, RunState
     from stepwell.errors import ErrorRecord
 
+    Capture = Callable[[BaseException], ErrorRecord]
+
 NOW = Now()
 
 
-def step(run: RunState, want: StepWanted, interrupted: Callable[[BaseException], ErrorRecord]) -> Flow[Any]:
+def step(run: RunState, want: StepWanted, interrupted: Capture) -> Flow[Any]:
     """A step, a poll or an undo: run its body until it has succeeded, failed for good, or been cancelled.
 
     ``interrupted`` gives an exception its form for the record (the core cannot).
@@ -83,13 +85,13 @@ def step(run: RunState, want: StepWanted, interrupted: Callable[[BaseException],
                 lost = StepInterruptedError(
                     f"step '{want.name or want.key}' was interrupted in attempt {attempt}; it may or may not have run"
                 )
-                yield from _failed(run, want, attempt, Failed(interrupted(lost), (yield NOW), lost))
+                yield from _failed(run, want, attempt, Failed(interrupted(lost), (yield NOW), lost), interrupted)
             case Execute(attempt, fresh):
                 if fresh:
                     yield from _start(run, want, attempt)
                 outcome = yield Call(want, attempt, _state(run, want))
                 if type(outcome) is Failed:
-                    yield from _failed(run, want, attempt, outcome)
+                    yield from _failed(run, want, attempt, outcome, interrupted)
                 elif outcome.stop:
                     yield Commit((StepSucceeded(outcome.at, want.key, outcome.payload, want.undo),))
                     return outcome.value
@@ -114,14 +116,19 @@ def _start(run: RunState, want: StepWanted, attempt: int) -> Flow[None]:
     yield Commit((started,)) if want.at_most_once or want.durable_start or run.careful else Ride((started,))
 
 
-def _failed(run: RunState, want: StepWanted, attempt: int, failed: Failed) -> Flow[None]:
+def _failed(
+    run: RunState, want: StepWanted, attempt: int, failed: Failed, interrupted: Capture
+) -> Flow[None]:
     op = run.ops.get(want.key)
     made = attempt - (0 if op is None else op.base)
-    delay = None
+    delay, error = None, failed.error
     if not failed.final and want.plan is not None and failed.exception is not None:
-        delay = want.plan(want.key, failed.exception, made)
+        try:
+            delay = want.plan(want.key, failed.exception, made)
+        except Exception as bad:  # noqa: BLE001 - a strategy is user code; its error becomes the step's
+            error = interrupted(getattr(bad, "error", bad))
     if delay is None:
-        yield Commit((StepFailed(failed.at, want.key, failed.error),))
+        yield Commit((StepFailed(failed.at, want.key, error),))
     else:
         until = failed.at + round(delay * US)
         yield Park(want, until, (StepRetryPlanned(failed.at, want.key, attempt, until, failed.error),))

@@ -208,6 +208,9 @@ def _life_started(run: RunState, r: LifeStarted) -> None:
         message = f"the journal of run {run.id} is damaged: life {r.epoch} begins after life {run.epoch}"
         raise Corrupt(message)
     run.life, run.epoch, run.parked, run.blocked = r, r.epoch, None, None
+    run.first_life_at = run.first_life_at or r.at
+    if r.why in ("resume", "retry"):
+        run.deaths, run.expiries = {}, 0  # a person says: try again
 
 
 def _life_lost(run: RunState, r: LifeLost) -> None:

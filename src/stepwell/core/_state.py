@@ -72,6 +72,8 @@ class RunState:
         self.started: RunStarted | None = None
         self.life: LifeStarted | None = None
         self.epoch = 0
+        self.first_life_at: int | None = None
+        """When the run was first driven."""
         self.parked: Parked | None = None
         self.cancel: CancelRequested | None = None
         self.rollback: RollbackStarted | None = None

@@ -189,10 +189,20 @@ def _enter(scope: Scope, effect: Enter) -> Done | Failed:
     body: ScopeBody = effect.want.body
     try:
         return scope_done(scope.life, effect.want.want, body, body.call(inner))
+    except ReplayEnd:
+        if may_end_inside(scope.life, effect.want.want):
+            return Done(None, None, 0)
+        raise
     except Exception as error:  # noqa: BLE001 - whatever leaves the scope is its error
         return failed(scope.life, error)
     finally:
         inner.closed = True
+
+
+def may_end_inside(life: Life, want: Wanted) -> bool:
+    """Replay without executing: what is not on record inside a finished scope, or a branch, is not the end of all."""
+    op = life.run.ops.get(want.key)
+    return want.kind in ("map_item", "parallel_branch") or (op is not None and op.ended)
 
 
 def inner_scope(scope: Scope, asked: ScopeWanted) -> Scope:

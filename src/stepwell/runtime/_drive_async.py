@@ -20,7 +20,7 @@ from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
 from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._bodies_async import call_async
-from stepwell.runtime._drive import QUICK, inner_scope, parked, scope_done
+from stepwell.runtime._drive import QUICK, inner_scope, may_end_inside, parked, scope_done
 from stepwell.runtime._values import failed
 
 if TYPE_CHECKING:
@@ -155,6 +155,10 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
     body: ScopeBody = effect.want.body
     try:
         return scope_done(scope.life, effect.want.want, body, await body.call(inner))
+    except ReplayEnd:
+        if may_end_inside(scope.life, effect.want.want):
+            return Done(None, None, 0)
+        raise
     except Exception as error:  # noqa: BLE001 - whatever leaves the scope is its error
         return failed(scope.life, error)
     finally:

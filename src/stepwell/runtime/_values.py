@@ -52,7 +52,7 @@ def pack(life: Life, codec: Codec, value: Any, key: str, place: str) -> tuple[Pa
         PayloadError: it is larger than 1 GiB.
     """
     text = codec.encode(value, place)
-    if life.redactor.active and (masked := life.redactor.redact(text)) != text:
+    if life.redactor.active and (masked := life.redactor.redact_json(text)) != text:
         text = masked
         if key not in life.warned:
             life.warned.add(key)
@@ -109,28 +109,12 @@ def failed(life: Life, error: BaseException) -> Failed:
     """An exception in its form for the record, secrets masked."""
     record = capture(error)
     if life.redactor.active:
-        record = mask_error(life, record)
+        record = life.redactor.redact_error(record)
     # A value that cannot be recorded, or code that cannot be right, is not tried again (durable.md §5.2, §5.5).
     final = isinstance(error, NestedStepError) or (
         isinstance(error, SerDesError) and not isinstance(error, RetryableSerDesError)
     )
     return Failed(record, life.store.now(), error, final)
-
-
-def mask_error(life: Life, record: ErrorRecord) -> ErrorRecord:
-    """The record with what the redactor knows masked in each of its texts."""
-    import msgspec  # noqa: PLC0415 - only where secrets are in play
-
-    redact = life.redactor.redact
-    return msgspec.structs.replace(
-        record,
-        message=redact(record.message),
-        data=None if record.data is None else redact(record.data),
-        stack_trace=tuple(redact(line) for line in record.stack_trace),
-        args=None if record.args is None else redact(record.args),
-        attrs=None if record.attrs is None else redact(record.attrs),
-        cause=None if record.cause is None else mask_error(life, record.cause),
-    )
 
 
 def raised(life: Life, want: Wanted, error: ErrorRecord, attempts: int) -> BaseException:

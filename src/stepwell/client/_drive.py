@@ -1,0 +1,325 @@
+"""Who takes runs up: a caller that waits for one, and the coordinator thread that serves queues and what was asked."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from stepwell.client._outcome import blocked_error, outcome
+from stepwell.core import US
+from stepwell.durable._duration import to_seconds
+from stepwell.durable._program import DurableProgram
+from stepwell.errors import JournalError, NonDeterminismError, UnknownRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell.client._engine import Engine
+    from stepwell.durable._function import DurableFunction
+    from stepwell.journal import HotRow, RunRow
+    from stepwell.runtime import Ending, Host, Life
+    from stepwell.runtime._api import Why
+
+ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"})
+LONGEST_NAP = 0.25
+"""Seconds between two looks at the store where nothing tells of a change."""
+CLAIMS = 64
+
+
+class Parked(Exception):
+    """The run waits and its caller does not (``--no-wait``)."""
+
+    def __init__(self, wake_at: int | None) -> None:
+        super().__init__("parked")
+        self.wake_at = wake_at
+
+
+class Drive:
+    """See the module."""
+
+    def __init__(self, engine: Engine, host: Host) -> None:
+        self._engine = engine
+        self._host = host
+        self._asked: dict[str, DurableFunction] = {}
+        self._serve = False
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self.failures: dict[str, Ending] = {}
+        """How lives in the background ended that could not go on here; their waiters are told."""
+
+    # -- a caller that waits
+
+    def until_end(
+        self, function: DurableFunction, run_id: str, life: Life | None, timeout: Any = None, *,
+        wait: bool = True, why: Why = "due",
+    ) -> Any:  # fmt: skip
+        """Drive or watch the run until it has ended; its value, or the error of its end."""
+        if timeout is not None:
+            self.keep(function, run_id, life)
+            return self.watch(run_id, to_seconds(timeout))
+        while True:
+            if life is not None:
+                ending = self._live(life)
+                self._raise_for(ending, run_id)
+                if ending.how == "ended":
+                    return self._value(life, function)
+                if ending.how == "parked" and not wait:
+                    raise Parked(ending.wake_at)
+            row = self._row(run_id)
+            if row.status in ENDED:
+                return self._engine.result(row)
+            life = self._take(function, row, why)
+            if life is None:
+                self._check_blocked(run_id)
+                self._nap(run_id)
+
+    def _live(self, life: Life) -> Ending:
+        """One life: on this thread for sync functions, on the engine's loop for async ones."""
+        if not life.is_async:
+            return self._host.drive(life)
+        done, endings = threading.Event(), []
+
+        def then(ending: Ending) -> None:
+            endings.append(ending)
+            done.set()
+
+        self._host.dispatch(life, then)
+        try:
+            while not done.wait(0.5):
+                if life.ended and not endings and done.wait(5):
+                    break
+        except BaseException as error:
+            from stepwell.runtime._api import LifeOver  # noqa: PLC0415 - Ctrl-C of the waiting caller
+
+            life.stop(LifeOver("interrupted", error))
+            done.wait(10)
+            raise
+        return endings[0]
+
+    def _raise_for(self, ending: Ending, run_id: str) -> None:
+        if ending.how == "blocked":
+            if isinstance(ending.error, NonDeterminismError):
+                raise ending.error
+            raise blocked_error(self._row(run_id))
+        if ending.how == "failed" or (ending.how == "interrupted" and ending.error is not None):
+            assert ending.error is not None
+            raise ending.error
+        if ending.how == "interrupted" and self._stop.is_set():
+            message = "the engine was stopped"
+            raise JournalError(message)
+
+    def _value(self, life: Life, function: DurableFunction) -> Any:
+        run = life.run
+        row = self._row_like(run.id)
+        return outcome(self._host.store, row, run, function.codec(life))
+
+    def _row_like(self, run_id: str) -> Any:
+        from types import SimpleNamespace  # noqa: PLC0415
+
+        return SimpleNamespace(id=run_id, status="ended")
+
+    def _row(self, run_id: str) -> RunRow:
+        row = self._host.store.run_get(run_id)
+        if row is None:
+            message = f"run {run_id} is gone from the store"
+            raise UnknownRun(message, run_id=run_id)
+        return row
+
+    def _check_blocked(self, run_id: str) -> None:
+        row = self._row(run_id)
+        if row.status == "blocked":
+            raise blocked_error(row)
+
+    def _take(self, function: DurableFunction, row: RunRow, why: Why) -> Life | None:
+        """Claim the run if it is due and nobody alive holds it."""
+        store = self._host.store
+        hot = store.hot_get(row.id)
+        if hot is None or hot.run_id in self._host.lives:
+            return None
+        how = "dead"
+        if hot.owner is not None:
+            silent = store.worker_silence().get(hot.owner, float("inf"))
+            if hot.owner == self._host.worker or silent < hot.ttl:
+                return None
+            how = "dead" if silent == float("inf") else "expired"
+        elif hot.status == "waiting" and hot.wake_at is not None and hot.wake_at > store.now():
+            return None
+        elif hot.status == "blocked":
+            return None
+        return self._host.take(hot, DurableProgram(function, row.function), why, how=how)
+
+    def resume_blocked(self, function: DurableFunction, row: RunRow) -> Life | None:
+        """Claim a blocked run, because a person says so."""
+        hot = self._host.store.hot_get(row.id)
+        if hot is None or hot.owner is not None:
+            return None
+        return self._host.take(hot, DurableProgram(function, row.function), "resume")
+
+    def _nap(self, run_id: str) -> None:
+        self._host.store.wait(self._nap_for(run_id))
+
+    def _nap_for(self, run_id: str) -> float:
+        hot = self._host.store.hot_get(run_id)
+        if hot is None or hot.wake_at is None or hot.owner is not None:
+            return LONGEST_NAP
+        return min(LONGEST_NAP, max(0.001, (hot.wake_at - self._host.store.now()) / US))
+
+    def watch(self, run_id: str, timeout: float | None = None) -> Any:
+        """Wait for the run without driving it on this thread.
+
+        Raises:
+            TimeoutError: the time is over; the run goes on.
+        """
+        self.wait(run_id, timeout)
+        ending = self.failures.pop(run_id, None)
+        if ending is not None:
+            self._raise_for(ending, run_id)
+        self._check_blocked(run_id)
+        return self._engine.result(self._row(run_id))
+
+    def wait(self, run_id: str, timeout: float | None = None) -> None:
+        """Wait until the run has ended or is blocked. Raises `TimeoutError`."""
+        clock, store = self._host.clock, self._host.store
+        end = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            row = self._row(run_id)
+            if row.status in ENDED or row.status == "blocked" or run_id in self.failures:
+                return
+            left = LONGEST_NAP if end is None else min(LONGEST_NAP, end - clock.monotonic())
+            if left <= 0:
+                message = f"run {run_id} has not ended within {timeout:g} s; it goes on"
+                raise TimeoutError(message)
+            store.wait(left)
+
+    async def until_end_async(
+        self, function: DurableFunction, run_id: str, life: Life | None, timeout: Any = None
+    ) -> Any:
+        """As `until_end`, on the caller's loop."""
+        import asyncio  # noqa: PLC0415 - only async callers
+
+        if timeout is not None or not function.is_async:
+            self.keep(function, run_id, life)
+            return await asyncio.to_thread(self.watch, run_id, None if timeout is None else to_seconds(timeout))
+        while True:
+            if life is not None:
+                ending = await self._host.drive_async(life)
+                self._raise_for(ending, run_id)
+                if ending.how == "ended":
+                    return self._value(life, function)
+            row = self._row(run_id)
+            if row.status in ENDED:
+                return self._engine.result(row)
+            life = self._take(function, row, "due")
+            if life is None:
+                self._check_blocked(run_id)
+                await asyncio.sleep(min(0.05, self._nap_for(run_id)))
+
+    # -- in the background
+
+    def keep(self, function: DurableFunction, run_id: str, life: Life | None) -> None:
+        """Drive this run in the background until it has ended."""
+        with self._lock:
+            self._asked[run_id] = function
+        if life is not None:
+            self._host.dispatch(life, self._then(run_id))
+        self.start()
+
+    def _then(self, run_id: str) -> Callable[[Ending], None]:
+        def then(ending: Ending) -> None:
+            if ending.how in ("ended", "blocked", "failed"):
+                if ending.how == "failed":
+                    self.failures[run_id] = ending
+                with self._lock:
+                    self._asked.pop(run_id, None)
+            self._host.store.poke()
+
+        return then
+
+    def start(self, *, serve: bool = False) -> None:
+        """Start the coordinator. ``serve``: it drives every due run of the engine's queues. Idempotent."""
+        with self._lock:
+            self._serve = self._serve or serve
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._coordinate, name="stepwell-coordinator", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the coordinator. Idempotent."""
+        self._stop.set()
+        self._host.store.poke()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _coordinate(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+                nap = self._next_nap()
+            except JournalError as error:
+                self._host.complain(f"the store cannot be read just now: {error}")
+                self._stop.wait(1.0)
+                continue
+            except Exception as error:  # noqa: BLE001 - one bad run must not stop the others
+                self._host.complain(f"the coordinator met {error!r}")
+                self._stop.wait(1.0)
+                continue
+            self._host.store.wait(nap)
+
+    def look(self) -> int:
+        """Take up what is due. Returns how many lives began."""
+        begun = 0
+        for run_id, function in list(self._asked.items()):
+            if run_id not in self._host.lives:
+                row = self._row(run_id)
+                if row.status in ENDED or row.status == "blocked":
+                    with self._lock:
+                        self._asked.pop(run_id, None)
+                    continue
+                life = self._take(function, row, "due")
+                begun += self._dispatch(life, run_id)
+        if self._serve:
+            begun += self._serve_queues()
+        return begun
+
+    def _serve_queues(self) -> int:
+        host, store = self._host, self._host.store
+        room = host.max_threads * 4 - len(host.lives)
+        if room <= 0:
+            return 0
+        silent = dict(store.worker_silence())
+        due = store.hot_due(
+            now=store.now(), queues=self._engine.queues, functions=None, silent=silent, limit=min(room, CLAIMS)
+        )
+        begun = 0
+        for hot in due:
+            begun += self._claim(hot, silent)
+        return begun
+
+    def _claim(self, hot: HotRow, silent: dict[str, float]) -> int:
+        host = self._host
+        if hot.run_id in host.lives or hot.owner == host.worker:
+            return 0
+        function = self._engine.function_for(hot)
+        if function is None:
+            return 0
+        how = "expired" if hot.owner is not None and silent.get(hot.owner, 0.0) != float("inf") else "dead"
+        life = host.take(hot, DurableProgram(function, hot.function), "due", how=how)
+        return self._dispatch(life, hot.run_id)
+
+    def _dispatch(self, life: Life | None, run_id: str) -> int:
+        if life is None:
+            return 0
+        self._host.dispatch(life, self._then(run_id))
+        return 1
+
+    def _next_nap(self) -> float:
+        store = self._host.store
+        wake = store.hot_next_wake(queues=self._engine.queues, functions=None)
+        if wake is None:
+            return LONGEST_NAP
+        return min(LONGEST_NAP, max(0.005, (wake - store.now()) / US))
+
+
+

@@ -1,0 +1,325 @@
+"""`Engine`: drives runs of one store in this process, and answers for all that are on record there."""
+
+from __future__ import annotations
+
+import threading
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from stepwell.client._drive import Drive
+from stepwell.client._functions import Functions, load_target
+from stepwell.client._handle import RunHandle
+from stepwell.client._ids import checked_id, new_id
+from stepwell.client._outcome import blocked_error, outcome
+from stepwell.core import US
+from stepwell.durable._program import DurableProgram
+from stepwell.errors import DuplicateRun, StepwellError, UnknownRun, UsageError
+from stepwell.journal import NewRun, RunExists, RunFilter, SystemClock, open_store, store_url
+from stepwell.runtime import Host, current_life
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepwell.durable._function import DurableFunction
+    from stepwell.journal import Clock, HotRow, RunRow, Store
+    from stepwell.runtime import Life
+
+NONE: Any = type("Missing", (), {"__repr__": lambda _self: "<none>"})()
+"""No input was given: the event is ``{}`` for a new run, the recorded one for a known id."""
+
+
+class Engine:
+    """See the module. ``with engine:`` or ``start()`` makes it a worker that drives every due run it knows.
+
+    Args:
+        store: URL; default ``STEPWELL_STORE``, else ``sqlite:///.stepwell/stepwell.db``.
+        functions: durable functions that it may drive.
+        retry: default strategy of steps.
+        hold: seconds that the frames of a waiting run are kept.
+        max_threads: threads for sync runs and branches; default 64.
+        lease: seconds without a beat after which others may take over; default 30.
+        start_flush: seconds after which a step's start is on record at the latest; default 0.1.
+        large_child_results: ``store``, or ``replay`` (durable.md §9).
+        serdes: how values are recorded; default tagged JSON.
+        queues: what a worker serves.
+        clock: for tests.
+    """
+
+    def __init__(  # each is a setting of its own
+        self,
+        store: str | Store | None = None,
+        *,
+        functions: Sequence[Any] = (),
+        retry: Any = None,
+        hold: float | None = None,
+        max_threads: int = 64,
+        lease: float = 30.0,
+        start_flush: float = 0.1,
+        large_child_results: Literal["store", "replay"] = "store",
+        serdes: Any = None,
+        queues: Sequence[str] = ("default",),
+        clock: Clock | None = None,
+        host: Host | None = None,
+    ) -> None:
+        self.url = store_url(store) if store is None or isinstance(store, str) else store.url
+        self._store = store if store is not None and not isinstance(store, str) else None
+        self._clock = clock or SystemClock()
+        self._settings: dict[str, Any] = {"retry": retry, "serdes": serdes}
+        self._options: dict[str, Any] = {
+            "hold": hold, "max_threads": max_threads, "lease": lease, "start_flush": start_flush,
+            "large_child_results": large_child_results,
+        }  # fmt: skip
+        self.queues = tuple(queues)
+        self.functions = Functions()
+        for fn in functions:
+            self.functions.add(fn)
+        self._host = host
+        self._lock = threading.Lock()
+        self._drive: Drive | None = None
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.store.url if self._store else self.url.rsplit('@', 1)[-1]}>"
+
+    # -- life
+
+    @property
+    def host(self) -> Host:
+        """What drives runs here; opened at first use."""
+        with self._lock:
+            if self._host is None:
+                store = self._store or open_store(self.url, self._clock)
+                self._host = Host(store, clock=self._clock, settings=self._settings, **self._options)
+            return self._host
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        return self.host.store
+
+    @property
+    def drive(self) -> Drive:
+        """What takes runs up again after they parked."""
+        host = self.host
+        with self._lock:
+            if self._drive is None:
+                self._drive = Drive(self, host)
+            return self._drive
+
+    def start(self) -> Self:
+        """Become a worker: drive every due or orphaned run whose function is known. Idempotent."""
+        self.host.register(self.queues, self.functions.names())
+        self.drive.start(serve=True)
+        return self
+
+    def stop(self, grace: float = 10) -> None:
+        """Hand back every run that is held and end. Idempotent; returns within some ``grace`` seconds."""
+        with self._lock:
+            drive, host = self._drive, self._host
+            self._drive = self._host = None
+        if drive is not None:
+            drive.stop()
+        if host is not None:
+            host.stop(grace)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(self, *exc: object) -> None:
+        import asyncio  # noqa: PLC0415 - only async callers
+
+        await asyncio.to_thread(self.stop)
+
+    def register(self, fn: Any, name: str | None = None) -> DurableFunction:
+        """Make a durable function known. Raises `UsageError` if another one has the name."""
+        return self.functions.add(fn, name)
+
+    # -- starting
+
+    def run(
+        self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,  # noqa: A002 - the API's names
+        tags: Sequence[str] = (), queue: str | None = None,
+    ) -> Any:  # fmt: skip
+        """Start a run or attach to it, block, and return its result (durable.md §2.2).
+
+        Raises:
+            RunFailed, RunCancelled, RunTimedOut, RunBlocked, RollbackFailed: as it ended.
+            DuplicateRun: the id belongs to another function or input.
+            TimeoutError: ``timeout`` seconds are over; the run goes on.
+            JournalError: the store cannot be used.
+        """
+        _refuse_loop()
+        function, run_id, life = self._begin(fn, input, id, tags, queue)
+        return self.drive.until_end(function, run_id, life, timeout)
+
+    async def run_async(
+        self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,  # noqa: A002
+        tags: Sequence[str] = (), queue: str | None = None,
+    ) -> Any:  # fmt: skip
+        """As `run`, for async callers; an async function is driven on their loop."""
+        function, run_id, life = self._begin(fn, input, id, tags, queue)
+        return await self.drive.until_end_async(function, run_id, life, timeout)
+
+    def start_run(
+        self, fn: Any, input: Any = NONE, *, id: str | None = None,  # noqa: A002
+        tags: Sequence[str] = (), queue: str | None = None,
+    ) -> RunHandle:  # fmt: skip
+        """Start a run or attach to it; returns once its start is durable. It is driven in the background."""
+        function, run_id, life = self._begin(fn, input, id, tags, queue, lazy=False)
+        self.drive.keep(function, run_id, life)
+        return RunHandle(self, run_id)
+
+    def enqueue(
+        self, fn: Any, input: Any = NONE, *, id: str | None = None,  # noqa: A002
+        tags: Sequence[str] = (), queue: str | None = None,
+    ) -> RunHandle:  # fmt: skip
+        """Put a run on record as ``pending`` for a worker; returns once that is durable."""
+        function = self.functions.resolve(fn)
+        run_id = checked_id(id) if id is not None else new_id()
+        text = self._encode(function, {} if input is NONE else input)
+        try:
+            self.host.begin_pending(self._new(function, run_id, text, tags, queue, held=False), text)
+        except RunExists:
+            self._known(function, self._row(run_id), None if input is NONE else text)
+        return RunHandle(self, run_id)
+
+    def _begin(
+        self, fn: Any, given: Any, run_id: str | None, tags: Sequence[str], queue: str | None, *, lazy: bool = True
+    ) -> tuple[DurableFunction, str, Life | None]:
+        """A life that this call started or took up; None where somebody else holds the run or it has ended."""
+        function = self.functions.resolve(fn)
+        text = self._encode(function, {} if given is NONE else given)
+        if run_id is None:
+            run_id = new_id()
+            new = self._new(function, run_id, text, tags, queue)
+            return function, run_id, self.host.begin(new, DurableProgram(function), text, lazy=lazy)
+        checked_id(run_id)
+        row = self.store.run_get(run_id)
+        if row is None:
+            try:
+                new = self._new(function, run_id, text, tags, queue)
+                return function, run_id, self.host.begin(new, DurableProgram(function), text)
+            except RunExists:
+                row = self._row(run_id)
+        self._known(function, row, None if given is NONE else text)
+        if row.status == "blocked":
+            raise blocked_error(row)
+        return function, run_id, None
+
+    def _encode(self, function: DurableFunction, value: Any) -> str:
+        from stepwell.durable._codec import codec_for  # noqa: PLC0415
+
+        return codec_for(function.serdes or self._settings.get("serdes"), "").encode(value, "input")
+
+    def _new(
+        self, function: DurableFunction, run_id: str, text: str, tags: Sequence[str], queue: str | None, *,
+        held: bool = True,
+    ) -> NewRun:  # fmt: skip
+        from stepwell.client._functions import target_of  # noqa: PLC0415
+
+        at = self.store.now()
+        parent = current_life.get()
+        return NewRun(
+            run_id,
+            function.name,
+            "durable",
+            blake2b(text.encode(), digest_size=16).digest(),
+            at,
+            queue or function.queue,
+            (*function.tags, *tags),
+            target_of(function),
+            parent.run.id if parent is not None else None,
+            None if function.timeout is None else at + round(function.timeout * US),
+            held,
+            self._options["lease"],
+        )
+
+    def _known(self, function: DurableFunction, row: RunRow, text: str | None) -> None:
+        if row.function != function.name:
+            message = f"run {row.id} is a run of {row.function}, not of {function.name}; use another id"
+            raise DuplicateRun(message, run_id=row.id, expected=row.function, found=function.name)
+        if text is not None and blake2b(text.encode(), digest_size=16).digest() != row.input_hash:
+            message = f"run {row.id} of {row.function} was started with another input; use another id"
+            raise DuplicateRun(message, run_id=row.id, expected=row.function, found=function.name)
+
+    # -- asking
+
+    def _row(self, run_id: str) -> RunRow:
+        row = self.store.run_get(run_id)
+        if row is None:
+            message = f"no run {run_id} in {self.url.rsplit('@', 1)[-1]}; `stepwell ls` shows what there is"
+            raise UnknownRun(message, run_id=run_id)
+        return row
+
+    def find(self, run_id: str) -> RunRow:
+        """The run with this id, or the only one whose id begins so.
+
+        Raises:
+            UnknownRun: there is none, or more than one (they are listed).
+        """
+        row = self.store.run_get(run_id)
+        if row is not None:
+            return row
+        found = self.store.run_list(RunFilter(id_prefix=run_id), limit=4) if run_id else []
+        if len(found) > 1:
+            message = f"{run_id} could be {', '.join(r.id for r in found)}; write more of it"
+            raise UnknownRun(message, run_id=run_id)
+        return found[0] if found else self._row(run_id)
+
+    def get_run(self, run_id: str) -> RunHandle:
+        """A handle of a run; its id may be shortened. Raises `UnknownRun`."""
+        return RunHandle(self, self.find(run_id).id)
+
+    def list_runs(
+        self, status: str | None = None, name: str | None = None, limit: int = 100
+    ) -> list[RunHandle]:
+        """Runs, newest first."""
+        from stepwell.client._views import list_rows  # noqa: PLC0415
+
+        return [RunHandle(self, row.id) for row in list_rows(self.store, RunFilter(function=name), status, limit)]
+
+    def function_for(self, row: RunRow | HotRow) -> DurableFunction | None:
+        """The function of a run, where this process knows it or its recorded target can be imported."""
+        known = self.functions.get(row.function)
+        if known is not None:
+            return known
+        full = row if hasattr(row, "target") else self.store.run_get(row.run_id)
+        target = getattr(full, "target", None)
+        if target is None:
+            return None
+        try:
+            return load_target(target)
+        except StepwellError:
+            return None
+
+    def result(self, row: RunRow) -> Any:
+        """The value of an ended run; raises as it ended."""
+        function = self.functions.get(row.function)
+        serdes = (function.serdes if function is not None else None) or self._settings.get("serdes")
+        if serdes is None:
+            return outcome(self.store, row)
+        from stepwell.durable._codec import codec_for  # noqa: PLC0415
+
+        return outcome(self.store, row, codec=codec_for(serdes, ""))
+
+
+def _refuse_loop() -> None:
+    import sys  # noqa: PLC0415
+
+    if "asyncio" not in sys.modules:
+        return
+    import asyncio  # noqa: PLC0415
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    message = "stepwell.run would block the running event loop; use await stepwell.run_async(...)"
+    raise UsageError(message)
+
+

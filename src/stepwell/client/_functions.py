@@ -1,0 +1,136 @@
+"""Which durable function a name or a target stands for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stepwell.durable._function import DurableFunction, registered
+from stepwell.errors import BadArguments, UsageError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+class Functions:
+    """The durable functions of one engine, by name."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, DurableFunction] = {}
+
+    def add(self, fn: Any, name: str | None = None) -> DurableFunction:
+        """Make a function known.
+
+        Raises:
+            UsageError: another function has the name.
+        """
+        function = fn if isinstance(fn, DurableFunction) else DurableFunction(fn)
+        name = name or function.name
+        known = self._by_name.get(name)
+        if known is not None and known.identity != function.identity:
+            message = f"two functions are called {name!r}: {known.identity} and {function.identity}; give one name="
+            raise UsageError(message)
+        self._by_name[name] = function
+        return function
+
+    def get(self, name: str) -> DurableFunction | None:
+        """The function with this name, of this engine or of this process."""
+        return self._by_name.get(name) or registered(name)
+
+    def names(self) -> tuple[str, ...]:
+        """What this engine was given."""
+        return tuple(self._by_name)
+
+    def resolve(self, fn: Any) -> DurableFunction:
+        """What a caller passed to `run`: a durable function, a plain one, or a registered name.
+
+        Raises:
+            UsageError: nothing is known under the name.
+        """
+        if isinstance(fn, str):
+            found = self.get(fn)
+            if found is None:
+                message = f"no durable function is called {fn!r}; import its module or pass the function itself"
+                raise UsageError(message)
+            return found
+        return self.add(fn)
+
+
+def load_module(target: str) -> ModuleType:
+    """The module of ``file.py`` or ``package.module``.
+
+    Raises:
+        BadArguments: it does not exist, or importing it fails; the text says which, and where.
+    """
+    try:
+        if target.endswith(".py") or "/" in target:
+            return _load_file(target)
+        return importlib.import_module(target)
+    except BadArguments:
+        raise
+    except ModuleNotFoundError as error:
+        message = f"{target}: no such module ({error}); name a file as path/to/app.py:handler"
+        raise BadArguments(message) from error
+    except Exception as error:
+        message = f"{target}: importing it failed: {type(error).__name__}: {error}"
+        raise BadArguments(message) from error
+
+
+def _load_file(target: str) -> ModuleType:
+    path = Path(target).expanduser().resolve()
+    if not path.is_file():
+        message = f"{target}: no such file"
+        raise BadArguments(message)
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        message = f"{target}: not a Python file"
+        raise BadArguments(message)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
+def load_target(target: str) -> DurableFunction:
+    """The durable function of ``file.py:name`` or ``package.module:name``.
+
+    Raises:
+        BadArguments: file, module or name does not exist, or it is no durable function.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        message = f"target {target!r}: write file.py:function or package.module:function"
+        raise BadArguments(message)
+    module = load_module(place)
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        known = sorted(n for n, v in vars(module).items() if isinstance(v, DurableFunction))
+        hint = f"; it has {', '.join(known)}" if known else ""
+        message = f"{place} has no {name!r}{hint}"
+        raise BadArguments(message)
+    if not isinstance(found, DurableFunction):
+        message = f"{target} is a {type(found).__name__}, no durable function; decorate it with @durable_execution"
+        raise BadArguments(message)
+    return found
+
+
+def target_of(function: DurableFunction) -> str | None:
+    """Where the function can be found again by another process: ``/path/app.py:handler``."""
+    code = function.func.__code__
+    if "<locals>" in function.func.__qualname__ or not Path(code.co_filename).is_file():
+        return None
+    return f"{Path(code.co_filename).resolve()}:{function.func.__qualname__}"

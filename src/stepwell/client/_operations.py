@@ -1,0 +1,95 @@
+"""A run's operations in the shapes of `stepwell.durable.lambda_service`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from stepwell import serde
+from stepwell.client._outcome import Reader
+from stepwell.core import US, Op, RunState, operation_id, parent_of
+from stepwell.durable.lambda_service import (
+    ContextDetails,
+    Operation,
+    OperationStatus,
+    OperationSubType,
+    OperationType,
+    StepDetails,
+    WaitDetails,
+)
+from stepwell.errors import PayloadError
+from stepwell.runtime._values import text_of
+from stepwell.serde import to_error_object
+
+if TYPE_CHECKING:
+    from stepwell.core import Kind
+    from stepwell.journal import Store
+
+SUB_TYPES: dict[Kind, OperationSubType] = {
+    "step": OperationSubType.STEP,
+    "once": OperationSubType.STEP,
+    "rollback": OperationSubType.STEP,
+    "wait": OperationSubType.WAIT,
+    "child": OperationSubType.RUN_IN_CHILD_CONTEXT,
+    "map": OperationSubType.MAP,
+    "map_item": OperationSubType.MAP_ITERATION,
+    "parallel": OperationSubType.PARALLEL,
+    "parallel_branch": OperationSubType.PARALLEL_BRANCH,
+    "wait_for_condition": OperationSubType.WAIT_FOR_CONDITION,
+}
+_STEPS = frozenset({"step", "once", "wait_for_condition", "rollback"})
+
+
+def operations_of(store: Store, run: RunState) -> list[Operation]:
+    """Top-level operations in call order, with what is inside them; recorded world and undo left out."""
+    children: dict[str, list[Op]] = {}
+    for op in run.ops.values():
+        if op.kind in SUB_TYPES and not op.key.startswith("undo/"):
+            parent = parent_of(op.key)
+            while parent and parent not in run.ops:
+                parent = parent_of(parent)
+            children.setdefault(parent, []).append(op)
+    return [_operation(store, op, children) for op in children.get("", ())]
+
+
+def _operation(store: Store, op: Op, children: dict[str, list[Op]]) -> Operation:
+    error = None if op.error is None else to_error_object(op.error)
+    result = _result(store, op) if op.status == "succeeded" else None
+    parent = parent_of(op.key)
+    is_step, is_wait = op.kind in _STEPS, op.kind == "wait"
+    kind = OperationType.STEP if is_step else OperationType.WAIT if is_wait else OperationType.CONTEXT
+    step = StepDetails(op.attempt, _time(op.until) if op.status == "planned" else None, result, error)
+    return Operation(
+        operation_id(op.key),
+        kind,
+        _status(op),
+        operation_id(parent) if parent else None,
+        op.name,
+        _time(op.started_at),
+        _time(op.ended_at),
+        op.sub_type or SUB_TYPES[op.kind],
+        context_details=ContextDetails(op.replay_children, result, error) if kind is OperationType.CONTEXT else None,
+        step_details=step if is_step else None,
+        wait_details=WaitDetails(_time(op.until)) if is_wait else None,
+        child_operations=tuple(_operation(store, child, children) for child in children.get(op.key, ())),
+    )
+
+
+def _status(op: Op) -> OperationStatus:
+    known = {"succeeded": OperationStatus.SUCCEEDED, "failed": OperationStatus.FAILED, "planned": OperationStatus.PENDING}
+    if op.status == "cancelled" and op.kind not in ("map_item", "parallel_branch"):
+        return OperationStatus.CANCELLED
+    return known.get(op.status, OperationStatus.STARTED)
+
+
+def _time(at: int) -> datetime | None:
+    return datetime.fromtimestamp(at / US, UTC) if at else None
+
+
+def _result(store: Store, op: Op) -> Any:
+    if op.payload is None:
+        return None
+    try:
+        return serde.decode_lenient(text_of(cast("Any", Reader(store)), op.payload, op.key))
+    except (PayloadError, ValueError):
+        return None

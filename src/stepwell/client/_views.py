@@ -1,0 +1,175 @@
+"""Runs as people and programs see them: status words, exit codes, the one JSON object (ARCHITECTURE.md §7)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stepwell import core, serde
+from stepwell.client._outcome import Reader, state_of
+from stepwell.core import US, Op, RunState, parent_of, progress
+from stepwell.durable._codec import shown_text
+from stepwell.errors import PayloadError
+from stepwell.runtime._values import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from stepwell.core import Payload
+    from stepwell.errors import ErrorRecord
+    from stepwell.journal import RunFilter, RunRow, Store
+
+EXIT_CODES = {
+    "succeeded": 0, "continued": 0, "failed": 1, "timed_out": 1, "blocked": 1, "cancelled": 6,
+    "pending": 5, "running": 5, "waiting": 5, "interrupted": 5, "rolling_back": 5,
+}  # fmt: skip
+"""Exit code of a command that shows or waits for a run with this status."""
+OPEN = ("pending", "running", "waiting", "interrupted", "blocked", "rolling_back")
+
+
+def shown_status(row: RunRow, silence: Mapping[str, float], now: int) -> str:
+    """The status that is true now: nothing is called running while nobody runs it (P5)."""
+    status = str(row.status)
+    gone = row.owner is None or silence.get(row.owner, 0.0) == float("inf")
+    if status == "running" and gone:
+        return "interrupted"
+    overdue = row.wake_at is not None and row.wake_at < now - US
+    if status == "waiting" and gone and overdue:
+        return "interrupted"
+    return status
+
+
+def list_rows(store: Store, where: RunFilter, status: str | None, limit: int, before: int | None = None) -> list[RunRow]:
+    """Runs that match, newest first; ``status`` is the one that is shown, not only the recorded one."""
+    silence, now = dict(store.worker_silence()), store.now()
+    recorded = {"interrupted": ("interrupted", "running", "waiting")}.get(status or "", (status,) if status else ())
+    found: list[RunRow] = []
+    while len(found) < limit:
+        wanted = limit - len(found)
+        page = store.run_list(msgspec.structs.replace(where, statuses=recorded), limit=max(wanted, 50), before=before)
+        for row in page:
+            shown = msgspec.structs.replace(row, status=shown_status(row, silence, now))
+            if status is None or shown.status == status:
+                found.append(shown)
+        if len(page) < max(wanted, 50):
+            break
+        before = page[-1].rid
+    return found[:limit]
+
+
+def exit_code(row: RunRow) -> int:
+    """Exit code of a command that waited for this run."""
+    if row.status == "blocked" and (row.reason or "").startswith("code-changed"):
+        return 2
+    return EXIT_CODES[row.status]
+
+
+def iso(at: int | None) -> str | None:
+    """ISO 8601, UTC."""
+    return None if not at else datetime.fromtimestamp(at / US, UTC).isoformat().replace("+00:00", "Z")
+
+
+def value_of(store: Store, payload: Payload) -> Any:
+    """A payload for a viewer: secrets stay masked, gone classes become placeholders."""
+    if payload is None:
+        return None
+    reader: Any = Reader(store)
+    try:
+        text = shown_text(text_of(reader, payload, "value"))
+    except PayloadError as error:
+        return f"<{error}>"
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def error_of(error: ErrorRecord | None) -> dict[str, Any] | None:
+    """An error for a viewer."""
+    if error is None:
+        return None
+    return {"type": error.type, "message": error.message, "traceback": "".join(error.stack_trace)}
+
+
+def partial_progress(store: Store, rid: int) -> dict[str, float]:
+    """What running steps have told of their progress, by key."""
+    told: dict[str, float] = {}
+    after = 0
+    while page := store.note_load(rid, kind="progress", key=None, after=after, limit=1000):
+        for n, note in page:
+            after = n
+            done, total, _ = serde.decode_lenient(note.data)
+            told[note.key] = done / total if total else float(done)
+    return told
+
+
+def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any]:
+    """The one JSON object for a run."""
+    silence = dict(store.worker_silence())
+    status = shown_status(row, silence, store.now())
+    found: dict[str, Any] = {
+        "id": row.id,
+        "door": row.door,
+        "name": row.function,
+        "status": status,
+        "reason": row.reason or row.waiting_for,
+        "exit_code": exit_code(msgspec.structs.replace(row, status=status)),
+    }
+    run = state_of(store, row)
+    end = run.end
+    found |= {
+        "progress": {"percent": round(100 * progress(run, partial_progress(store, row.rid)), 1), "eta_seconds": eta(run, store.now())},
+        "created_at": iso(row.created_at),
+        "started_at": iso(run.first_life_at),
+        "ended_at": iso(row.ended_at),
+        "input": value_of(store, run.input),
+        "output": value_of(store, end.payload) if isinstance(end, core.RunSucceeded) else None,
+        "error": error_of(getattr(end, "error", None)),
+        "queue": row.queue,
+        "tags": list(row.tags),
+        "parent": row.parent,
+        "target": row.target,
+        "wake_at": iso(row.wake_at),
+    }
+    if tree:
+        found["tree"] = list(tree_of(run))
+    return found
+
+
+def eta(run: RunState, now: int) -> float | None:
+    """Seconds to the end at the pace so far; None where nothing can be said."""
+    done = progress(run)
+    begun = run.first_life_at
+    if run.end is not None or begun is None or not 0 < done < 1:
+        return 0.0 if run.end is not None else None
+    return round((now - begun) / US * (1 - done) / done, 1)
+
+
+def tree_of(run: RunState) -> Iterator[dict[str, Any]]:
+    """Operations as a tree, in call order."""
+    children: dict[str, list[Op]] = {}
+    for op in run.ops.values():
+        parent = parent_of(op.key)
+        while parent and parent not in run.ops:
+            parent = parent_of(parent)
+        children.setdefault(parent, []).append(op)
+    return (node(op, children) for op in children.get("", ()))
+
+
+def node(op: Op, children: Mapping[str, list[Op]]) -> dict[str, Any]:
+    """One operation with what is inside it."""
+    return {
+        "key": op.key,
+        "kind": op.kind,
+        "name": op.name,
+        "status": op.status,
+        "attempts": op.attempt,
+        "started_at": iso(op.started_at),
+        "ended_at": iso(op.ended_at),
+        "error": error_of(op.error),
+        "children": [node(child, children) for child in children.get(op.key, ())],
+    }
