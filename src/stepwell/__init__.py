@@ -42,11 +42,30 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ERRORS = (
-    "BadArguments Corrupt DuplicateRun Fenced FlowError JournalBusy JournalError MissingExtra NonDeterminismError "
-    "PayloadError ReplayError RollbackFailed RunBlocked RunCancelled RunError RunFailed RunTimedOut SchemaTooNew "
-    "SchemaTooOld StepwellError UnknownRun UsageError"
-).split()
+_ERRORS = [
+    "BadArguments",
+    "Corrupt",
+    "DuplicateRun",
+    "Fenced",
+    "FlowError",
+    "JournalBusy",
+    "JournalError",
+    "MissingExtra",
+    "NonDeterminismError",
+    "PayloadError",
+    "ReplayError",
+    "RollbackFailed",
+    "RunBlocked",
+    "RunCancelled",
+    "RunError",
+    "RunFailed",
+    "RunTimedOut",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "StepwellError",
+    "UnknownRun",
+    "UsageError",
+]
 # Public name -> module. Imported when first asked for (PEP 562), so that nothing pays for what it does not use.
 _NAMES = {
     **dict.fromkeys(_ERRORS, "errors"),

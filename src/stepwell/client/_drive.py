@@ -90,7 +90,7 @@ class Drive:
                 if life.ended and not endings and done.wait(5):
                     break
         except BaseException as error:
-            from stepwell.runtime._api import LifeOver  # noqa: PLC0415 - Ctrl-C of the waiting caller
+            from stepwell.runtime._api import LifeOver
 
             life.stop(LifeOver("interrupted", error))
             done.wait(10)
@@ -115,7 +115,7 @@ class Drive:
         return outcome(self._host.store, row, run, function.codec(life))
 
     def _row_like(self, run_id: str) -> Any:
-        from types import SimpleNamespace  # noqa: PLC0415
+        from types import SimpleNamespace
 
         return SimpleNamespace(id=run_id, status="ended")
 
@@ -143,9 +143,9 @@ class Drive:
             if hot.owner == self._host.worker or silent < hot.ttl:
                 return None
             how = "dead" if silent == float("inf") else "expired"
-        elif hot.status == "waiting" and hot.wake_at is not None and hot.wake_at > store.now():
-            return None
-        elif hot.status == "blocked":
+        elif (
+            hot.status == "waiting" and hot.wake_at is not None and hot.wake_at > store.now()
+        ) or hot.status == "blocked":
             return None
         return self._host.take(hot, DurableProgram(function, row.function), why, how=how)
 
@@ -196,7 +196,7 @@ class Drive:
         self, function: DurableFunction, run_id: str, life: Life | None, timeout: Any = None
     ) -> Any:
         """As `until_end`, on the caller's loop."""
-        import asyncio  # noqa: PLC0415 - only async callers
+        import asyncio
 
         if timeout is not None or not function.is_async:
             self.keep(function, run_id, life)
@@ -261,7 +261,7 @@ class Drive:
                 self._host.complain(f"the store cannot be read just now: {error}")
                 self._stop.wait(1.0)
                 continue
-            except Exception as error:  # noqa: BLE001 - one bad run must not stop the others
+            except Exception as error:
                 self._host.complain(f"the coordinator met {error!r}")
                 self._stop.wait(1.0)
                 continue
@@ -320,6 +320,3 @@ class Drive:
         if wake is None:
             return LONGEST_NAP
         return min(LONGEST_NAP, max(0.005, (wake - store.now()) / US))
-
-
-

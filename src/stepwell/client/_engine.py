@@ -131,7 +131,7 @@ class Engine:
         return self.start()
 
     async def __aexit__(self, *exc: object) -> None:
-        import asyncio  # noqa: PLC0415 - only async callers
+        import asyncio
 
         await asyncio.to_thread(self.stop)
 
@@ -142,7 +142,7 @@ class Engine:
     # -- starting
 
     def run(
-        self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,  # noqa: A002 - the API's names
+        self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,
         tags: Sequence[str] = (), queue: str | None = None,
     ) -> Any:  # fmt: skip
         """Start a run or attach to it, block, and return its result (durable.md §2.2).
@@ -158,7 +158,7 @@ class Engine:
         return self.drive.until_end(function, run_id, life, timeout)
 
     async def run_async(
-        self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,  # noqa: A002
+        self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,
         tags: Sequence[str] = (), queue: str | None = None,
     ) -> Any:  # fmt: skip
         """As `run`, for async callers; an async function is driven on their loop."""
@@ -166,7 +166,7 @@ class Engine:
         return await self.drive.until_end_async(function, run_id, life, timeout)
 
     def start_run(
-        self, fn: Any, input: Any = NONE, *, id: str | None = None,  # noqa: A002
+        self, fn: Any, input: Any = NONE, *, id: str | None = None,
         tags: Sequence[str] = (), queue: str | None = None,
     ) -> RunHandle:  # fmt: skip
         """Start a run or attach to it; returns once its start is durable. It is driven in the background."""
@@ -175,7 +175,7 @@ class Engine:
         return RunHandle(self, run_id)
 
     def enqueue(
-        self, fn: Any, input: Any = NONE, *, id: str | None = None,  # noqa: A002
+        self, fn: Any, input: Any = NONE, *, id: str | None = None,
         tags: Sequence[str] = (), queue: str | None = None,
     ) -> RunHandle:  # fmt: skip
         """Put a run on record as ``pending`` for a worker; returns once that is durable."""
@@ -212,7 +212,7 @@ class Engine:
         return function, run_id, None
 
     def _encode(self, function: DurableFunction, value: Any) -> str:
-        from stepwell.durable._codec import codec_for  # noqa: PLC0415
+        from stepwell.durable._codec import codec_for
 
         return codec_for(function.serdes or self._settings.get("serdes"), "").encode(value, "input")
 
@@ -220,7 +220,7 @@ class Engine:
         self, function: DurableFunction, run_id: str, text: str, tags: Sequence[str], queue: str | None, *,
         held: bool = True,
     ) -> NewRun:  # fmt: skip
-        from stepwell.client._functions import target_of  # noqa: PLC0415
+        from stepwell.client._functions import target_of
 
         at = self.store.now()
         parent = current_life.get()
@@ -275,11 +275,9 @@ class Engine:
         """A handle of a run; its id may be shortened. Raises `UnknownRun`."""
         return RunHandle(self, self.find(run_id).id)
 
-    def list_runs(
-        self, status: str | None = None, name: str | None = None, limit: int = 100
-    ) -> list[RunHandle]:
+    def list_runs(self, status: str | None = None, name: str | None = None, limit: int = 100) -> list[RunHandle]:
         """Runs, newest first."""
-        from stepwell.client._views import list_rows  # noqa: PLC0415
+        from stepwell.client._views import list_rows
 
         return [RunHandle(self, row.id) for row in list_rows(self.store, RunFilter(function=name), status, limit)]
 
@@ -303,17 +301,17 @@ class Engine:
         serdes = (function.serdes if function is not None else None) or self._settings.get("serdes")
         if serdes is None:
             return outcome(self.store, row)
-        from stepwell.durable._codec import codec_for  # noqa: PLC0415
+        from stepwell.durable._codec import codec_for
 
         return outcome(self.store, row, codec=codec_for(serdes, ""))
 
 
 def _refuse_loop() -> None:
-    import sys  # noqa: PLC0415
+    import sys
 
     if "asyncio" not in sys.modules:
         return
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     try:
         asyncio.get_running_loop()
@@ -321,5 +319,3 @@ def _refuse_loop() -> None:
         return
     message = "stepwell.run would block the running event loop; use await stepwell.run_async(...)"
     raise UsageError(message)
-
-

@@ -63,13 +63,13 @@ class RunHandle:
 
     async def wait_async(self, timeout: float | None = None) -> None:
         """As `wait`, for async callers."""
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
         await asyncio.to_thread(self.wait, timeout)
 
     async def result_async(self, timeout: float | None = None) -> Any:
         """As `result`, for async callers."""
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
         return await asyncio.to_thread(self.result, timeout)
 
@@ -105,15 +105,15 @@ class RunHandle:
         message = f"run {self.id} has no {'/'.join(types).lower()} called {name!r}; it has: {names}"
         raise LookupError(message)
 
-    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]:  # noqa: A002
+    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]:
         """The run's records in order: ``{seq, epoch, record, ...fields}``."""
-        if format != "stepwell":
+        if format not in ("stepwell",):
             message = f"history format {format!r}: there is 'stepwell'"
             raise UsageError(message)
         return list(self._records())
 
     def _records(self) -> Iterator[dict[str, Any]]:
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         store, row, after = self._engine.store, self._row, 0
         while page := store.record_load(row.rid, after=after, limit=500):
@@ -182,7 +182,7 @@ class RunHandle:
         return drive.until_end(function, self.id, life, wait=not no_wait_parked)
 
     def retry(
-        self, force: Sequence[str] = (), skip: Sequence[str] = (), set: Mapping[str, Any] | None = None,  # noqa: A002
+        self, force: Sequence[str] = (), skip: Sequence[str] = (), set: Mapping[str, Any] | None = None,
         *, wait: bool = True,
     ) -> Any:  # fmt: skip
         """Take a failed, cancelled, timed out or blocked run up again: failed operations get new attempts.
@@ -203,9 +203,7 @@ class RunHandle:
         if function is None:
             message = f"run {self.id} is a run of {row.function}, which this process does not know; give its file"
             raise UsageError(message)
-        record = Reopened(
-            self._engine.store.now(), _user(), tuple(force), tuple(skip), tuple(values.items())
-        )
+        record = Reopened(self._engine.store.now(), _user(), tuple(force), tuple(skip), tuple(values.items()))
         life = self._reopen(row, run, record, DurableProgram(function, row.function))
         if not wait:
             self._engine.drive.keep(function, self.id, life)
@@ -259,5 +257,3 @@ def _user() -> str | None:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return None
-
-

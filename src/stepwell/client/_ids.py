@@ -24,7 +24,7 @@ def checked_id(given: str) -> str:
     Raises:
         BadArguments: it cannot.
     """
-    fine = isinstance(given, str) and 0 < len(given) <= LONGEST and given.isprintable()
+    fine = 0 < len(given) <= LONGEST and given.isprintable()
     if not fine or any(c.isspace() or c == "/" for c in given):
         message = f"run id {given!r}: 1 to {LONGEST} printable characters without spaces or '/'"
         raise BadArguments(message)

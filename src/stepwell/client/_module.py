@@ -46,7 +46,7 @@ atexit.register(_stop_all)
 
 
 def run(
-    fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,  # noqa: A002 - the API's names
+    fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,
     timeout: Any = None, tags: Sequence[str] = (), queue: str | None = None,
 ) -> Any:  # fmt: skip
     """Start a run of a durable function, or attach to the one with this id; block; return its result.
@@ -71,7 +71,7 @@ def run(
 
 
 async def run_async(
-    fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,  # noqa: A002
+    fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,
     timeout: Any = None, tags: Sequence[str] = (), queue: str | None = None,
 ) -> Any:  # fmt: skip
     """As `run`, for async callers; an async function is driven on their loop."""
@@ -79,7 +79,7 @@ async def run_async(
 
 
 def start(
-    fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,  # noqa: A002
+    fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,
     tags: Sequence[str] = (), queue: str | None = None,
 ) -> RunHandle:  # fmt: skip
     """Start a run and return its handle once the start is durable; this process drives it in the background."""

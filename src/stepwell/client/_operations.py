@@ -76,7 +76,11 @@ def _operation(store: Store, op: Op, children: dict[str, list[Op]]) -> Operation
 
 
 def _status(op: Op) -> OperationStatus:
-    known = {"succeeded": OperationStatus.SUCCEEDED, "failed": OperationStatus.FAILED, "planned": OperationStatus.PENDING}
+    known = {
+        "succeeded": OperationStatus.SUCCEEDED,
+        "failed": OperationStatus.FAILED,
+        "planned": OperationStatus.PENDING,
+    }
     if op.status == "cancelled" and op.kind not in ("map_item", "parallel_branch"):
         return OperationStatus.CANCELLED
     return known.get(op.status, OperationStatus.STARTED)

@@ -41,7 +41,9 @@ def shown_status(row: RunRow, silence: Mapping[str, float], now: int) -> str:
     return status
 
 
-def list_rows(store: Store, where: RunFilter, status: str | None, limit: int, before: int | None = None) -> list[RunRow]:
+def list_rows(
+    store: Store, where: RunFilter, status: str | None, limit: int, before: int | None = None
+) -> list[RunRow]:
     """Runs that match, newest first; ``status`` is the one that is shown, not only the recorded one."""
     silence, now = dict(store.worker_silence()), store.now()
     recorded = {"interrupted": ("interrupted", "running", "waiting")}.get(status or "", (status,) if status else ())
@@ -122,7 +124,10 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
     run = state_of(store, row)
     end = run.end
     found |= {
-        "progress": {"percent": round(100 * progress(run, partial_progress(store, row.rid)), 1), "eta_seconds": eta(run, store.now())},
+        "progress": {
+            "percent": round(100 * progress(run, partial_progress(store, row.rid)), 1),
+            "eta_seconds": eta(run, store.now()),
+        },
         "created_at": iso(row.created_at),
         "started_at": iso(run.first_life_at),
         "ended_at": iso(row.ended_at),

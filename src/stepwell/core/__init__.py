@@ -100,8 +100,8 @@ from stepwell.core._records import (
     encode_records,
 )
 from stepwell.core._retry import (
-    Jitter,
     US,
+    Jitter,
     exponential,
     jitter_fraction,
     jittered,
@@ -109,13 +109,17 @@ from stepwell.core._retry import (
     rounded,
 )
 from stepwell.core._state import (
+    TERMINAL,
     Op,
     OpStatus,
     RunState,
-    TERMINAL,
 )
 
 __all__ = [
+    "MAX_NAME",
+    "TERMINAL",
+    "TRANSITIONS",
+    "US",
     "AnyRecord",
     "AskCompletion",
     "BatchWanted",
@@ -139,7 +143,6 @@ __all__ = [
     "Kind",
     "LifeLost",
     "LifeStarted",
-    "MAX_NAME",
     "Now",
     "Op",
     "OpStatus",
@@ -174,10 +177,7 @@ __all__ = [
     "StepStarted",
     "StepSucceeded",
     "StepWanted",
-    "TERMINAL",
-    "TRANSITIONS",
     "TakeEvent",
-    "US",
     "WaitEnded",
     "WaitStarted",
     "Wanted",

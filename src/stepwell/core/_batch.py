@@ -162,4 +162,3 @@ def _replayed(asked: BatchWanted, op: Op) -> Flow[Any]:
         event = yield TakeEvent()
         ended[event.index] = event
     return (yield Replayed(asked, op.payload, op.replay_children, ended))
-

@@ -93,8 +93,6 @@ class Diverged(msgspec.Struct, frozen=True):
 Decision = Return | Raise | Cancelled | ParkUntil | Execute | Lost | Diverged
 
 
-
-
 def replay(run: RunState, key: str, kind: Kind) -> Op | None:
     """The recorded success under a key, or None: all that most calls of a replay need."""
     op = run.ops.get(key)
@@ -125,8 +123,10 @@ def decide(run: RunState, want: StepWanted, now: int) -> Decision:
     op = run.ops.get(want.key)
     if op is None:
         return Execute(1, fresh=True)
-    if (other := diverged(op, want)) or (other := settled(op)):
+    if (other := diverged(op, want)) is not None:
         return other
+    if (end := settled(op)) is not None:
+        return end
     if op.status == "planned":
         return ParkUntil(op.until) if op.until > now else Execute(op.attempt + 1, fresh=True)
     if op.status == "reopened":

@@ -107,7 +107,8 @@ class Conclude(msgspec.Struct, frozen=True):
 
 class Replayed(msgspec.Struct, frozen=True):
     """A recorded batch's result. First with ``again`` None; sent back: the indexes of the branches whose values must be
-    made again. Then with those; sent back: the value."""
+    made again. Then with those; sent back: the value.
+    """
 
     asked: BatchWanted
     payload: Payload
@@ -133,7 +134,8 @@ Flow = Generator[Effect, Any, T]
 
 class Done(msgspec.Struct, frozen=True):
     """A body returned: ``payload`` goes on record, ``value`` is what its caller gets (it has been through the
-    serializer both ways), ``at`` when. ``stop``: for polls, whether the state is final; ``delay`` seconds else."""
+    serializer both ways), ``at`` when. ``stop``: for polls, whether the state is final; ``delay`` seconds else.
+    """
 
     payload: Payload
     value: Any
@@ -141,6 +143,8 @@ class Done(msgspec.Struct, frozen=True):
     stop: bool = True
     delay: float = 0.0
     replay_children: bool = False
+    committed: bool = False
+    """Its success is on record already: it shared a transaction with the body."""
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -92,6 +92,8 @@ def step(run: RunState, want: StepWanted, interrupted: Capture) -> Flow[Any]:
                 outcome = yield Call(want, attempt, _state(run, want))
                 if type(outcome) is Failed:
                     yield from _failed(run, want, attempt, outcome, interrupted)
+                elif outcome.committed:
+                    return outcome.value
                 elif outcome.stop:
                     yield Commit((StepSucceeded(outcome.at, want.key, outcome.payload, want.undo),))
                     return outcome.value
@@ -110,22 +112,18 @@ def _state(run: RunState, want: StepWanted) -> Payload:
 
 def _start(run: RunState, want: StepWanted, attempt: int) -> Flow[None]:
     at = yield NOW
-    started = StepStarted(
-        at, want.key, attempt, want.kind, want.name, want.sub_type, want.fingerprint, want.weight
-    )
+    started = StepStarted(at, want.key, attempt, want.kind, want.name, want.sub_type, want.fingerprint, want.weight)
     yield Commit((started,)) if want.at_most_once or want.durable_start or run.careful else Ride((started,))
 
 
-def _failed(
-    run: RunState, want: StepWanted, attempt: int, failed: Failed, interrupted: Capture
-) -> Flow[None]:
+def _failed(run: RunState, want: StepWanted, attempt: int, failed: Failed, interrupted: Capture) -> Flow[None]:
     op = run.ops.get(want.key)
     made = attempt - (0 if op is None else op.base)
     delay, error = None, failed.error
     if not failed.final and want.plan is not None and failed.exception is not None:
         try:
             delay = want.plan(want.key, failed.exception, made)
-        except Exception as bad:  # noqa: BLE001 - a strategy is user code; its error becomes the step's
+        except Exception as bad:
             error = interrupted(getattr(bad, "error", bad))
     if delay is None:
         yield Commit((StepFailed(failed.at, want.key, error),))
@@ -167,7 +165,7 @@ def record(run: RunState, want: Wanted, make: Callable[[], tuple[Payload, Any]],
 def scope(run: RunState, asked: ScopeWanted) -> Flow[Any]:
     """A child context: its body runs in a context of its own and may be entered again in a later life."""
     outcome = yield from scope_outcome(run, asked)
-    if type(outcome) is Failed:
+    if isinstance(outcome, Failed):
         raise (yield Rebuild(asked.want, outcome.error, 1))
     return outcome.value
 
@@ -175,8 +173,10 @@ def scope(run: RunState, asked: ScopeWanted) -> Flow[Any]:
 def scope_outcome(run: RunState, asked: ScopeWanted) -> Flow[Done | Failed]:
     """The same for a branch, whose error is an event and not raised."""
     want = asked.want
+    outcome: Done | Failed
     if asked.virtual:
-        return (yield Enter(asked))
+        outcome = yield Enter(asked)
+        return outcome
     op = run.ops.get(want.key)
     again = False
     if op is not None:
@@ -187,13 +187,12 @@ def scope_outcome(run: RunState, asked: ScopeWanted) -> Flow[Done | Failed]:
             return recorded
     if op is None or op.status == "reopened":
         yield Ride((ScopeStarted((yield NOW), want.key, want.kind, want.name, want.sub_type, None, want.weight),))
-    outcome: Done | Failed = yield Enter(asked)
+    outcome = yield Enter(asked)
     if again:
         return outcome
-    if type(outcome) is Failed:
+    if isinstance(outcome, Failed):
         yield Commit((ScopeFailed(outcome.at, want.key, outcome.error),))
     else:
-        assert type(outcome) is Done
         yield Commit((ScopeSucceeded(outcome.at, want.key, outcome.payload, outcome.replay_children),))
     return outcome
 
@@ -206,6 +205,8 @@ def _recorded_scope(op: Op, want: Wanted) -> Flow[Done | Failed | None]:
             return Failed(error, op.ended_at)
         case Cancelled():
             yield CancelledHere(want)
+        case None:
+            pass
     return None
 
 

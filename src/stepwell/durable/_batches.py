@@ -173,9 +173,7 @@ def batch_wanted(  # the parts of a map or parallel
             twice = next(text for text in item_names if item_names.count(text) > 1)
             message = f"map '{name or key}': item_key gives {twice!r} for more than one item"
             raise ValidationError(message)
-    branches = tuple(
-        Wanted(own, branch_kind, names[i], None, None, batch.item_codec) for i, own in enumerate(keys)
-    )
+    branches = tuple(Wanted(own, branch_kind, names[i], None, None, batch.item_codec) for i, own in enumerate(keys))
     return BatchWanted(
         Wanted(key, kind, name, None, None, None),
         branches,

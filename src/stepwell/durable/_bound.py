@@ -97,7 +97,8 @@ def durable_parallel_branch(name: str | None = None) -> Callable[[Callable[Conca
 def durable_parallel_branch(name: Callable[..., Any]) -> Any: ...
 def durable_parallel_branch(name: Any = None) -> Any:
     """Make a function a branch of ``context.parallel``. Called with parentheses; without a name the branch is called
-    ``parallel-branch-{index}``."""
+    ``parallel-branch-{index}``.
+    """
     if callable(name):
         message = "durable_parallel_branch is used with parentheses: @durable_parallel_branch() or (name=...)"
         raise ValidationError(message)
@@ -131,7 +132,7 @@ def is_async_callable(func: Callable[..., Any]) -> bool:
         return bool(code.co_flags & _COROUTINE)
     if isinstance(func, functools.partial):
         return is_async_callable(func.func)
-    call = getattr(type(func), "__call__", None)
+    call = vars(type(func)).get("__call__")
     return bool(getattr(getattr(call, "__code__", None), "co_flags", 0) & _COROUTINE)
 
 

@@ -115,7 +115,7 @@ def is_standard(backend: object) -> bool:
     return isinstance(backend, logging.Logger)
 
 
-def emit(  # noqa: PLR0917  one call from one place
+def emit(
     backend: logging.Logger,
     level: int,
     msg: object,

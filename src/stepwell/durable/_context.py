@@ -38,7 +38,7 @@ class DurableContext(Operations):
         return value
 
     def _crew(self, asked: Any) -> Any:
-        from stepwell.runtime._crew import Crew  # noqa: PLC0415 - only batches need one
+        from stepwell.runtime._crew import Crew
 
         return Crew(self._scope, asked)
 
@@ -99,7 +99,11 @@ class DurableContext(Operations):
         return self._child(func, name, config)  # type: ignore[no-any-return]
 
     def map(
-        self, inputs: Iterable[Any], func: Callable[..., T], name: str | None = None, config: MapConfig[Any] | None = None
+        self,
+        inputs: Iterable[Any],
+        func: Callable[..., T],
+        name: str | None = None,
+        config: MapConfig[Any] | None = None,
     ) -> BatchResult[T]:
         """Run ``func(context, item, index, inputs)`` for each item, side by side. Errors are in the result."""
         return self._map(inputs, func, name, config)  # type: ignore[no-any-return]

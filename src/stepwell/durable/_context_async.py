@@ -53,7 +53,7 @@ class AsyncDurableContext(Operations):
         return _given(value)
 
     def _crew(self, asked: Any) -> Any:
-        from stepwell.runtime._crew_async import AsyncCrew  # noqa: PLC0415 - only batches need one
+        from stepwell.runtime._crew_async import AsyncCrew
 
         return AsyncCrew(self._scope, asked)
 
@@ -114,7 +114,11 @@ class AsyncDurableContext(Operations):
         return self._child(func, name, config)  # type: ignore[no-any-return]
 
     def map(
-        self, inputs: Iterable[Any], func: Callable[..., T], name: str | None = None, config: MapConfig[Any] | None = None
+        self,
+        inputs: Iterable[Any],
+        func: Callable[..., T],
+        name: str | None = None,
+        config: MapConfig[Any] | None = None,
     ) -> Awaitable[BatchResult[T]]:
         """Run ``func(context, item, index, inputs)`` for each item, side by side. Errors are in the result."""
         return self._map(inputs, func, name, config)  # type: ignore[no-any-return]

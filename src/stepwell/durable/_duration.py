@@ -109,7 +109,7 @@ def _is_duration(value: object) -> bool:
 
 def duration_of_us(us: int) -> Duration:
     """The Duration of so many microseconds."""
-    return Duration._of_us(us)  # noqa: SLF001  same module
+    return Duration._of_us(us)
 
 
 def _checked(us: int) -> int:
@@ -138,7 +138,7 @@ _INF = float("inf")
 def to_us(value: DurationLike) -> int:
     """Microseconds in a span of time, however it is written. Raises ValidationError as `Duration` does."""
     if isinstance(value, Duration):
-        return value._us  # noqa: SLF001  same module
+        return value._us
     datetime = sys.modules.get("datetime")
     if datetime is not None and isinstance(value, datetime.timedelta):
         return _checked((value.days * 86_400 + value.seconds) * _US + value.microseconds)

@@ -82,7 +82,7 @@ class DurableFunction:
         Raises:
             UsageError: the second argument is no context of this door.
         """
-        from stepwell.durable._operations import Operations  # noqa: PLC0415 - decorating costs nothing
+        from stepwell.durable._operations import Operations
 
         if len(args) == 2 and not kwargs and isinstance(args[1], Operations):
             return self.invoke(*args)
@@ -91,7 +91,7 @@ class DurableFunction:
 
     def codec(self, life: Life) -> Any:
         """How this function's event and result are recorded."""
-        from stepwell.durable._codec import codec_for  # noqa: PLC0415
+        from stepwell.durable._codec import codec_for
 
         return codec_for(self.serdes or life.host.settings.get("serdes"), life.run.id)
 
@@ -178,6 +178,6 @@ def _module_of(func: Any) -> str:
 
 
 def _seconds(value: Any) -> float:
-    from stepwell.durable._duration import to_seconds  # noqa: PLC0415 - only where a duration is given
+    from stepwell.durable._duration import to_seconds
 
     return to_seconds(value)

@@ -223,7 +223,9 @@ class Operations:
         version, _, _ = code.partition(":")
         if op.fingerprint == code or not (op.fingerprint or "").startswith(version + ":"):
             return
-        message = f"the unnamed step at {op.key} was recorded with other code; give it a name to keep or to drop its record"
+        message = (
+            f"the unnamed step at {op.key} was recorded with other code; give it a name to keep or to drop its record"
+        )
         if self._function.strict:
             raise life.diverge(NonDeterminismError(message, key=op.key, expected=op.fingerprint, found=code))
         if op.key not in life.warned:
@@ -323,7 +325,9 @@ class Operations:
         return self._go(record(self._scope.life.run, Wanted(key, kind, name, None, None, codec), made))
 
     def _now(self) -> Any:
-        return self._recorded("now", "now", None, lambda _: datetime.fromtimestamp(self._scope.life.store.now() / US, UTC))
+        return self._recorded(
+            "now", "now", None, lambda _: datetime.fromtimestamp(self._scope.life.store.now() / US, UTC)
+        )
 
     def _random(self) -> Any:
         return self._recorded("random", "random", None, lambda key: self._dice(key).random())
@@ -337,7 +341,7 @@ class Operations:
         return random.Random(jitter_fraction(self.run_id, key, 0))
 
     def _uuid(self) -> Any:
-        import os  # noqa: PLC0415 - one of few
+        import os
 
         return self._recorded("uuid", "uuid", None, lambda _: UUID(bytes=os.urandom(16), version=4))
 
@@ -351,9 +355,7 @@ class Operations:
         def body(attempt: Attempt) -> Any:
             return keep_lines(attempt, call, *((self,) if takes_context else ()))
 
-        return StepWanted(
-            place, "once", key, None, None, codec, Body(body, codec, is_async=_is_async(call)), None
-        )
+        return StepWanted(place, "once", key, None, None, codec, Body(body, codec, is_async=_is_async(call)), None)
 
     # -- undo, progress
 
@@ -407,14 +409,14 @@ def _item_run(func: Any, takes: int, items: list[Any], index: int) -> Callable[[
 
 def _look_inside(context: Operations, asked: ScopeWanted) -> Flow[Any]:
     """Enter a finished scope for the undo functions inside, then give what is on record."""
-    from stepwell.core import Enter  # noqa: PLC0415 - only in rollback
+    from stepwell.core import Enter
 
     yield Enter(asked)
     return (yield from scope(context._scope.life.run, asked))
 
 
 def _look_inside_batch(context: Operations, asked: Any) -> Flow[Any]:
-    from stepwell.core import Enter  # noqa: PLC0415 - only in rollback
+    from stepwell.core import Enter
 
     run = context._scope.life.run
     for index, branch in enumerate(asked.branches):

@@ -28,27 +28,27 @@ class DurableProgram:
         return self._call_async(life) if self.is_async else self._call(life)
 
     def _call(self, life: Life) -> Done | Failed:
-        from stepwell.durable._context import DurableContext  # noqa: PLC0415 - decorating costs nothing
+        from stepwell.durable._context import DurableContext
 
         scope = life.root_scope()
         try:
             event, codec = self._event(life)
             value = self.function.invoke(event, DurableContext(scope, self.function))
             return self._done(life, codec, value)
-        except Exception as error:  # noqa: BLE001 - whatever leaves the handler is the run's error
+        except Exception as error:
             return failed(life, error)
         finally:
             scope.closed = True
 
     async def _call_async(self, life: Life) -> Done | Failed:
-        from stepwell.durable._context_async import AsyncDurableContext  # noqa: PLC0415
+        from stepwell.durable._context_async import AsyncDurableContext
 
         scope = life.root_scope()
         try:
             event, codec = self._event(life)
             value = await self.function.invoke(event, AsyncDurableContext(scope, self.function))
             return self._done(life, codec, value)
-        except Exception as error:  # noqa: BLE001 - whatever leaves the handler is the run's error
+        except Exception as error:
             return failed(life, error)
         finally:
             scope.closed = True

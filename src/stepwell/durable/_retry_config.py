@@ -111,7 +111,7 @@ class RetryStrategyConfig(Exponential, Filters):
 
     __slots__ = ("retryable_error_types", "retryable_errors")
 
-    def __init__(  # noqa: PLR0917  the printed order
+    def __init__(
         self,
         max_attempts: int = 3,
         initial_delay: DurationLike | None = None,
@@ -155,7 +155,7 @@ class LinearRetryStrategyConfig(Backoff, Filters):
     __slots__ = ("increment", "retryable_error_types", "retryable_errors")
     increment: Duration
 
-    def __init__(  # noqa: PLR0917  the printed order
+    def __init__(
         self,
         max_attempts: int = 6,
         initial_delay: DurationLike | None = None,

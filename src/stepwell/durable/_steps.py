@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import serde
 from stepwell.core import US, StepWanted
-from stepwell.durable._bound import Bound, Binder, described, is_async_callable, positional
+from stepwell.durable._bound import Binder, Bound, described, is_async_callable, positional
 from stepwell.durable._capture import StepLines, install
 from stepwell.durable._codec import codec_for
 from stepwell.durable._duration import to_seconds
@@ -92,7 +92,7 @@ def function_of(func: Any, method: str) -> tuple[Callable[..., Any], str | None,
     if isinstance(func, Binder):
         if func.needs_arguments():
             raise ValidationError(f"{func.name} needs arguments: write context.{method}({func.name}(...))")
-        return func(), func.name, func.name, True  # type: ignore[call-arg]
+        return func(), func.name, func.name, True
     if not callable(func):
         raise ValidationError(f"context.{method} needs a function, not {func!r}")
     fewest, most = positional(func)
@@ -135,7 +135,7 @@ def step_wanted(  # the keywords of `step`
         transactional=settings.transactional,
     )
     if settings.executor is not None and settings.executor != "thread":
-        body.remote = remote(func)
+        body.remote = remote(func, takes_context, (life.run.id, name, key))
     if settings.transactional and life.is_async:
         raise UsageError("transactional steps need a sync durable function")
     strategy = settings.retry_strategy
@@ -160,7 +160,7 @@ def step_wanted(  # the keywords of `step`
 
 def merged(config: StepConfig | None, keywords: dict[str, Any]) -> StepConfig:
     """Keywords override the same fields of the config."""
-    import msgspec  # noqa: PLC0415 - keywords are the rarer way
+    import msgspec
 
     changes = {key: value for key, value in keywords.items() if value is not None}
     if "retry" in changes:
@@ -255,28 +255,58 @@ def last_heartbeat(attempt: Attempt) -> Any:
         newest = serde.decode(note.data)
 
 
-def remote(func: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """A body for an executor outside this process.
+def remote(
+    func: Callable[..., Any], takes_context: bool, about: tuple[str, str | None, str]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """A body for an executor outside this process. The function travels by its name.
 
     Raises:
-        UsageError: a part cannot be pickled; it is named.
+        UsageError: the function cannot be imported there, or an argument cannot be pickled; it is named.
     """
-    import pickle  # noqa: PLC0415 - only steps that leave the process
-    from functools import partial  # noqa: PLC0415
+    import pickle  # only steps that leave the process
+    from functools import partial
 
+    target, args, kwargs = func, (), {}
     if isinstance(func, partial):
         target, args, kwargs = func.func, func.args, dict(func.keywords)
-    elif type(func) is Bound:
+    elif isinstance(func, Bound):
         target, args, kwargs = func.func, func.args, func.kwargs
-    else:
-        target, args, kwargs = func, (), {}
-    parts = [("the function", target), *((f"argument {i}", a) for i, a in enumerate(args))]
-    for what, part in [*parts, *((f"argument {k}", v) for k, v in kwargs.items())]:
+    reference = (str(getattr(target, "__module__", "")), str(getattr(target, "__qualname__", repr(target))))
+    try:
+        found = importable(*reference)
+    except (ImportError, AttributeError, KeyError, ValueError) as error:
+        raise UsageError(f"{':'.join(reference)} cannot be imported by another process: {error}") from error
+    if getattr(found, "func", found) is not target and found is not target:
+        raise UsageError(f"{':'.join(reference)} is another function when it is imported by another process")
+    for what, part in [*enumerate(args), *kwargs.items()]:
         try:
             pickle.dumps(part)
         except Exception as error:
-            raise UsageError(f"{what} ({part!r}) of a step for another process cannot be sent there: {error}") from error
-    return target, args, kwargs
+            raise UsageError(f"argument {what} ({part!r}) cannot be sent to another process: {error}") from error
+    return call_elsewhere, (reference, about if takes_context else None, args, kwargs), {}
+
+
+def importable(module: str, qualname: str) -> Any:
+    """What stands under this name. Raises ImportError or AttributeError."""
+    from importlib import import_module
+
+    found: Any = import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def call_elsewhere(
+    reference: tuple[str, str], about: tuple[str, str | None, str] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """In another process: call the step's function with a context of its own, which belongs to no engine there."""
+    target = importable(*reference)
+    target = getattr(target, "func", target)
+    if about is None:
+        return target(*args, **kwargs)
+    run_id, name, key = about
+    context = StepContext(Logger({"run_id": run_id, "key": key}), 1, run_id=run_id, name=name, key=key)
+    return target(context, *args, **kwargs)
 
 
 def undo_of(context: Operations, undo: Callable[..., Any], name: str | None, codec: Any, retry: Any) -> Undo:
@@ -285,13 +315,11 @@ def undo_of(context: Operations, undo: Callable[..., Any], name: str | None, cod
     def body(payload: Payload) -> Body:
         def call(step_context: Any) -> Any:
             life = context._scope.life
-            from stepwell.runtime._values import unpack  # noqa: PLC0415 - only in rollback
+            from stepwell.runtime._values import unpack
 
             return undo(step_context, unpack(life, codec, payload, name or "undo"))
 
-        return Body(
-            bind_body(context, call, True, None), codec_for(None, ""), is_async=is_async_callable(undo)
-        )
+        return Body(bind_body(context, call, True, None), codec_for(None, ""), is_async=is_async_callable(undo))
 
     run_id = context._scope.life.run.id
     return Undo(body, name, strategy_planner(retry or Retry(attempts=UNDO_ATTEMPTS), run_id))

@@ -117,7 +117,7 @@ class Logger:
         finally:
             current_sink.reset(token)
 
-    def _send(  # noqa: PLR0917  one call from one place
+    def _send(
         self,
         level: int,
         msg: object,

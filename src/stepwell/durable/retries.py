@@ -162,7 +162,7 @@ class Retry(Exponential):
     __slots__ = ("on",)
     on: tuple[type[BaseException], ...]
 
-    def __init__(  # noqa: PLR0917  the printed order
+    def __init__(
         self,
         attempts: int = 3,
         delay: DurationLike = 1,

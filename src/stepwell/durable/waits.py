@@ -93,7 +93,7 @@ class WaitStrategyConfig(Exponential, Generic[T]):
     __slots__ = ("should_continue_polling",)
     should_continue_polling: Callable[[T], bool]
 
-    def __init__(  # noqa: PLR0917  the printed order
+    def __init__(
         self,
         should_continue_polling: Callable[[T], bool],
         max_attempts: int = 60,

@@ -115,7 +115,7 @@ class ErrorObject:
         return _make, (self.__class__, self.message, self.type, self.data, self.stack_trace, self.cause)
 
 
-def _make(  # noqa: PLR0917  pickle passes by position
+def _make(
     cls: type[ErrorObject],
     message: str | None,
     kind: str | None,

@@ -88,7 +88,8 @@ class Lease:
 
 class NewRun(msgspec.Struct, frozen=True):
     """The catalogue's columns of a run that starts. ``input_hash`` (BLAKE2b-128 of the input's text) tells whether
-    a second start with the same id asks for the same. ``held``: the starter drives it; else it is ``pending``."""
+    a second start with the same id asks for the same. ``held``: the starter drives it; else it is ``pending``.
+    """
 
     id: str
     function: str
@@ -240,7 +241,8 @@ class HotRow(msgspec.Struct, frozen=True):
 
 class RunRow(msgspec.Struct, frozen=True):
     """A run as the catalogue shows it. ``status`` is the recorded one; `stepwell.client` turns a held run whose holder
-    is gone into ``interrupted``."""
+    is gone into ``interrupted``.
+    """
 
     rid: int
     id: str
@@ -344,7 +346,12 @@ class Store(Protocol):
     """
 
     url: str
-    kind: Literal["memory", "sqlite", "postgres"]
+
+    @property
+    def kind(self) -> Literal["memory", "sqlite", "postgres"]:
+        """Which of the three."""
+        ...
+
     transaction_excludes_writer: bool
     """A lent transaction holds the database's only write lock, so the writer must stand still meanwhile (SQLite)."""
 
@@ -379,7 +386,7 @@ class Store(Protocol):
     def run_claim(self, hot: HotRow, worker: str, taken: Taken) -> Lease | None:
         """Take the run if its hot row is still as seen (epoch, owner, inbox may have grown); one transaction.
 
-        Sets owner, epoch, status, ttl and clears ``wake_at`` and reason; inserts the row last + 1 with ``taken.records``.
+        Sets owner, epoch, status and ttl, clears ``wake_at`` and reason; inserts row last + 1 with ``taken.records``.
         Works for a run with no owner, and for one whose owner the caller has judged gone.
         """
         ...
@@ -401,7 +408,8 @@ class Store(Protocol):
 
     def gc(self, ended: RunFilter, *, dry_run: bool, max_rows: int = 5000) -> Iterator[GcResult]:
         """Take away ended runs that match, children with their parents, then blobs nobody refers to and that were
-        untouched for a day. Each step of the iterator is one small transaction; it yields the counts so far."""
+        untouched for a day. Each step of the iterator is one small transaction; it yields the counts so far.
+        """
         ...
 
     def transaction(self) -> StoreTransaction:
@@ -429,7 +437,8 @@ class Store(Protocol):
     def worker_silence(self) -> Mapping[str, float]:
         """How long each *other* worker has been silent, in seconds of this process's monotonic clock since it saw the
         worker's last new beat; infinity for one known dead; 0 for one known alive. ENGINE.md §2 says how it is judged
-        (a process that exists and is not stopped counts a tenth)."""
+        (a process that exists and is not stopped counts a tenth).
+        """
         ...
 
     # -- reading
@@ -443,7 +452,8 @@ class Store(Protocol):
         silent: Mapping[str, float], limit: int,
     ) -> list[HotRow]:  # fmt: skip
         """Open runs that somebody should take: with no owner and due (pending, interrupted, waiting past ``wake_at``,
-        rolling_back), or with an owner that has been silent for at least the row's ttl. Never blocked ones. No lock."""
+        rolling_back), or with an owner that has been silent for at least the row's ttl. Never blocked ones. No lock.
+        """
         ...
 
     def hot_held(self, worker: str) -> list[tuple[int, int, int]]:
@@ -462,7 +472,9 @@ class Store(Protocol):
         """Rows of the run's journal in order of seq, from after ``after``."""
         ...
 
-    def note_load(self, rid: int, *, kind: str | None, key: str | None, after: int, limit: int) -> list[tuple[int, Note]]:
+    def note_load(
+        self, rid: int, *, kind: str | None, key: str | None, after: int, limit: int
+    ) -> list[tuple[int, Note]]:
         """Notes in order of their number ``n``, from after ``after``."""
         ...
 
@@ -505,5 +517,3 @@ class Store(Protocol):
     def facts(self) -> Mapping[str, str]:
         """For `doctor`: schema version, server version, mode of waking, sizes."""
         ...
-
-

@@ -29,8 +29,6 @@ from stepwell.journal._memory_data import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from stepwell.journal._liveness import Silence
-
     from stepwell.journal._api import (
         Batch,
         Clock,
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
         Taken,
         WorkerInfo,
     )
+    from stepwell.journal._liveness import Silence
 
 
 class MemoryStore:

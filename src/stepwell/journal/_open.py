@@ -51,13 +51,13 @@ def open_store(url: str | None = None, clock: Clock | None = None, *, read_only:
     url = store_url(url)
     clock = clock or SystemClock()
     if url.startswith("sqlite:"):
-        from stepwell.journal._sqlite import open_sqlite  # noqa: PLC0415 - a store pays only for its own driver
+        from stepwell.journal._sqlite import open_sqlite
 
         return open_sqlite(url.removeprefix("sqlite:///"), clock, url=url, read_only=read_only)
     if url.startswith("postgresql:"):
-        from stepwell.journal._postgres import PostgresStore  # noqa: PLC0415
+        from stepwell.journal._postgres import PostgresStore
 
         return PostgresStore(url, clock)
-    from stepwell.journal._memory import MemoryStore  # noqa: PLC0415
+    from stepwell.journal._memory import MemoryStore
 
     return MemoryStore(url.removeprefix("memory://") or "default", clock)

@@ -55,7 +55,7 @@ class Doubt:
         return {id(batch) for batch in there if (batch.lease.rid, batch.seq) in found}
 
     def _start_stored(self, batch: Batch) -> bool:
-        assert isinstance(batch.change, Start)  # noqa: S101 - for the type checker
+        assert isinstance(batch.change, Start)
         run, lease = batch.change.run, batch.lease
         values = {
             "id": run.id, "created_at": run.created_at, "input_hash": run.input_hash, "seq": batch.seq,

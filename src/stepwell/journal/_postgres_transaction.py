@@ -159,7 +159,7 @@ class TransactionPool:
 
     def _connect(self) -> StepConnection:
         connection = self.address.connect(name="step", autocommit=False, cls=StepConnection)
-        assert isinstance(connection, StepConnection)  # noqa: S101 - for the type checker
+        assert isinstance(connection, StepConnection)
         connection.cursor_factory = StepCursor
         return connection
 

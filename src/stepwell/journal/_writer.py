@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from stepwell.core import encode_records
 from stepwell.errors import JournalError
@@ -110,7 +110,9 @@ class Line:
         if self.start is not None:
             if change is not None:
                 # The run is not on record yet and this batch already changes it: two batches, in order.
-                self.writer.queue.append(Ticket(Batch(self.lease, records, self.start, notes=notes, blobs=blobs), self.fold))
+                self.writer.queue.append(
+                    Ticket(Batch(self.lease, records, self.start, notes=notes, blobs=blobs), self.fold)
+                )
                 records, notes, blobs = (), (), ()
             else:
                 change = self.start
@@ -188,9 +190,9 @@ class Writer:
         with self.queue_lock:
             if ticket.done:
                 return
-            lock = ticket._lock  # noqa: SLF001 - a ticket's waiter is the writer's business
+            lock = ticket._lock
             if lock is None:
-                lock = ticket._lock = threading.Lock()  # noqa: SLF001
+                lock = ticket._lock = threading.Lock()
                 lock.acquire()
         self._kick()
         lock.acquire()
@@ -198,8 +200,9 @@ class Writer:
 
     def future(self, ticket: Ticket) -> asyncio.Future[None] | None:
         """Something to await that ends when the ticket is done; None if it is. Shield it (ENGINE.md §3): a commit
-        goes on whatever becomes of the task that awaits it. Then ask ``ticket.result()``."""
-        import asyncio  # noqa: PLC0415 - sync functions never pay for it
+        goes on whatever becomes of the task that awaits it. Then ask ``ticket.result()``.
+        """
+        import asyncio
 
         if self._inline:
             if not ticket.done:
@@ -208,9 +211,9 @@ class Writer:
         with self.queue_lock:
             if ticket.done:
                 return None
-            future = ticket._future  # noqa: SLF001 - a ticket's waiter is the writer's business
+            future = ticket._future
             if future is None:
-                future = ticket._future = asyncio.get_running_loop().create_future()  # noqa: SLF001
+                future = ticket._future = asyncio.get_running_loop().create_future()
         self._kick()
         return future
 
@@ -268,11 +271,12 @@ class Writer:
             with self.queue_lock:
                 tickets = [queue.popleft() for _ in range(min(len(queue), GROUP))]
         error: JournalError | None = None
+        refused: list[JournalError | None] = []
         try:
             refused = self._write(tickets)
         except JournalError as caught:
             error = caught
-        except BaseException as caught:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+        except BaseException as caught:
             error = JournalError(f"the store could not be written: {caught!r}")
             error.__cause__ = caught
         for position, ticket in enumerate(tickets):
@@ -315,25 +319,14 @@ class Writer:
         durable = [t for t in tickets if t.error is None]
         for hook in self.on_commit:
             hook(durable)
-        if len(tickets) == 1 and tickets[0]._future is None and tickets[0]._lock is None:  # noqa: SLF001
-            # Nobody waits for it yet: the common case of a caller that commits its own batch.
-            with self.queue_lock:
-                tickets[0].done = True
-                lock = tickets[0]._lock  # noqa: SLF001
-                future = tickets[0]._future  # noqa: SLF001
-            if lock is not None:
-                lock.release()
-            if future is not None:
-                loops[future.get_loop()] = [future]
-        else:
-            with self.queue_lock:
-                for ticket in tickets:
-                    ticket.done = True
+        with self.queue_lock:
             for ticket in tickets:
-                if ticket._lock is not None:  # noqa: SLF001
-                    ticket._lock.release()  # noqa: SLF001
-                if ticket._future is not None:  # noqa: SLF001
-                    loops.setdefault(ticket._future.get_loop(), []).append(ticket._future)  # noqa: SLF001
+                ticket.done = True
+        for ticket in tickets:
+            if ticket._lock is not None:
+                ticket._lock.release()
+            if ticket._future is not None:
+                loops.setdefault(ticket._future.get_loop(), []).append(ticket._future)
         for loop, futures in loops.items():
             try:
                 loop.call_soon_threadsafe(_wake_all, futures)
@@ -353,13 +346,13 @@ class _Exclusive:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def __enter__(self) -> _Exclusive:
+    def __enter__(self) -> Self:
         writer = self._writer
-        if writer._events is not None:  # noqa: SLF001 - one class in two parts
-            writer._events.enter()  # noqa: SLF001
-        writer._mutex.acquire()  # noqa: SLF001
+        if writer._events is not None:
+            writer._events.enter()
+        writer._mutex.acquire()
         try:
-            while writer._drain():  # noqa: SLF001
+            while writer._drain():
                 pass
         except BaseException:
             self.__exit__()
@@ -377,14 +370,14 @@ class _Exclusive:
         batch.data = encode_records(batch.records)  # type: ignore[arg-type]
         ticket.error = write(batch) or None
         if ticket.error is None:
-            ticket.error = self._writer._fold(ticket)  # noqa: SLF001
-        self._writer._settle([ticket])  # noqa: SLF001
+            ticket.error = self._writer._fold(ticket)
+        self._writer._settle([ticket])
         ticket.result()
 
     def __exit__(self, *exc: object) -> None:
         writer = self._writer
-        writer._mutex.release()  # noqa: SLF001
+        writer._mutex.release()
         if writer.queue:
-            writer._kick()  # noqa: SLF001
-        if writer._events is not None:  # noqa: SLF001
-            writer._events.leave()  # noqa: SLF001
+            writer._kick()
+        if writer._events is not None:
+            writer._events.leave()

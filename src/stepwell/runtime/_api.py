@@ -166,8 +166,10 @@ class Program(Protocol):
     """``module:qualname`` of the code."""
 
     def call(self, life: Life) -> Any:
-        """Run the handler in ``life.root_scope()``: `Done` or `Failed`; async programs give a coroutine of it. Only `Suspend` and its like,
-        and BaseExceptions that are the caller's (KeyboardInterrupt), leave it."""
+        """Run the handler in ``life.root_scope()``: `Done` or `Failed`; async programs give a coroutine of it.
+
+        Only `Suspend` and its like, and BaseExceptions that are the caller's (KeyboardInterrupt), leave it.
+        """
         ...
 
 

@@ -36,7 +36,7 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
                 return special
             value = special
         return done(attempt, body, want, value)
-    except Exception as error:  # noqa: BLE001 - whatever a body raises is the step's error
+    except Exception as error:
         return failed(life, error)
     finally:
         attempt.over = True
@@ -56,11 +56,11 @@ def _inline(attempt: Attempt, body: Body) -> Any:
 
 def _special(attempt: Attempt, body: Body, want: StepWanted) -> Any:
     if body.transactional:
-        from stepwell.runtime._transactional import call_in_transaction  # noqa: PLC0415 - only steps that want it
+        from stepwell.runtime._transactional import call_in_transaction
 
         return call_in_transaction(attempt, body, want)
     if body.executor is not None and body.executor != "thread":
-        return attempt.scope.life.host.executor(body.executor).run(attempt, body)
+        return elsewhere(attempt, body)
     return on_thread(attempt, lambda: _inline(attempt, body), body)
 
 
@@ -72,6 +72,14 @@ def done(attempt: Attempt, body: Body, want: StepWanted, value: Any) -> Done:
         return Done(payload, value, life.store.now())
     stop, delay = body.finish(value, attempt)
     return Done(payload, value, life.store.now(), stop, delay)
+
+
+def elsewhere(attempt: Attempt, body: Body) -> Any:
+    """Run where an executor says, outside this process: the function gets a `StepContext` that can be pickled."""
+    assert body.remote is not None
+    func, args, kwargs = body.remote
+    executor = attempt.scope.life.host.executor(body.executor)
+    return executor.call(func, args, kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
 
 
 class _Reply:
@@ -100,7 +108,7 @@ def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
     def work() -> None:
         try:
             reply.value = run()
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it belongs
+        except BaseException as error:
             reply.error = error
         reply.ready = True
         gate.open()
@@ -141,5 +149,3 @@ def timed_out(attempt: Attempt, body: Body, begun: float, now: float) -> StepTim
     return StepTimeoutError(
         f"step '{name}' sent no heartbeat for {body.heartbeat_timeout:g} s in attempt {attempt.attempt}"
     )
-
-

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core import Done, Failed
 from stepwell.errors import StepTimeoutError, UsageError
 from stepwell.runtime._api import Attempt, ReplayEnd
-from stepwell.runtime._bodies import done, on_thread, remaining, timed_out
+from stepwell.runtime._bodies import done, elsewhere, on_thread, remaining, timed_out
 from stepwell.runtime._scope import current_attempt
 from stepwell.runtime._values import failed
 
@@ -36,7 +36,7 @@ async def call_async(scope: Scope, effect: Call) -> Done | Failed:
             if hasattr(type(value), "__await__"):
                 value = await value
         return done(attempt, body, want, value)
-    except Exception as error:  # noqa: BLE001 - whatever a body raises is the step's error
+    except Exception as error:
         return failed(life, error)
     finally:
         attempt.over = True
@@ -93,12 +93,12 @@ async def _on_thread(attempt: Attempt, body: Body) -> Any:
     def work() -> None:
         try:
             if body.executor is not None and body.executor != "thread":
-                value = host.executor(body.executor).run(attempt, body)
+                value = elsewhere(attempt, body)
             elif body.timeout is None and body.heartbeat_timeout is None:
                 value = inline()
             else:
                 value = on_thread(attempt, inline, body)
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it belongs
+        except BaseException as error:
             _tell(loop, future, None, error)
         else:
             _tell(loop, future, value, None)

@@ -149,7 +149,7 @@ class Crew:
             self.post(branch, None)
         except Suspend:
             self.post(branch, None)
-        except Exception as error:  # noqa: BLE001 - an engine error (changed code): sticky, the life is ending
+        except Exception as error:
             self.life.stop(error)
             self.post(branch, None)
         except BaseException as error:
@@ -170,21 +170,36 @@ class Crew:
                 if self.events:
                     return self.events.popleft()
                 self._requeue_due()
-                job = self._next_job()
-                if job is None:
-                    wait = self.waiting = life.wait_begin(branch, self.asked.want.key, self._next_due(), own=False)
-                    ticket = life.park_ticket(())
+                # Only where no thread is free: what runs here keeps this coordinator from its events.
+                job = self._next_job() if life.host.threads.backlog else None
             if job is not None:
-                job[1].run_inline(lambda: self._run(job[0], self.branches[job[0]], inline=True))
-                continue
-            try:
-                if ticket is not None and not settle_parking(life, wait, ticket):
-                    continue
-                if (branch.inline or life.host.threads.backlog) and self._only_unwound() and branch.parent is not None:
-                    self._abandon(wait)
-                block(life, wait)
-            finally:
-                self.waiting = None
+                self._run_here(*job)
+            else:
+                self._wait()
+
+    def _wait(self) -> None:
+        """Wait until a branch has ended or is due."""
+        life, branch = self.life, self.scope.branch
+        with life.lock:
+            life.usable(branch)
+            if self.events or self._is_due():
+                return
+            wait = self.waiting = life.wait_begin(branch, self.asked.want.key, self._next_due(), own=False)
+            ticket = life.park_ticket(())
+        try:
+            if ticket is not None and not settle_parking(life, wait, ticket):
+                return
+            if (branch.inline or life.host.threads.backlog) and self._only_unwound() and branch.parent is not None:
+                self._abandon(wait)
+            block(life, wait)
+        finally:
+            self.waiting = None
+
+    def _is_due(self) -> bool:
+        return bool(self._unwound) and self._unwound[0][0] <= self.life.store.now()
+
+    def _run_here(self, index: int, job: Job) -> None:
+        job.run_inline(lambda: self._run(index, self.branches[index], inline=True))
 
     def _requeue_due(self) -> None:
         """Branches whose time has come go back into the queue. Under the life's lock."""

@@ -52,10 +52,10 @@ class AsyncCrew(Crew):
             self.post(branch, None)
         except asyncio.CancelledError:
             self.post(branch, None)
-        except Exception as error:  # noqa: BLE001 - an engine error (changed code): sticky, the life is ending
+        except Exception as error:
             self.life.stop(error)
             self.post(branch, None)
-        except BaseException as error:  # noqa: BLE001 - the life is interrupted, and its caller gets it
+        except BaseException as error:
             self.life.stop(LifeOver("interrupted", error))
             self.post(branch, None)
         else:

@@ -90,16 +90,14 @@ def _diverge(scope: Scope, effect: Diverge) -> None:
         f"the code at {line} now asks for {effect.what.found}"
     )
     raise life.diverge(
-        NonDeterminismError(
-            message, key=want.key, expected=effect.what.expected, found=effect.what.found, line=line
-        )
+        NonDeterminismError(message, key=want.key, expected=effect.what.expected, found=effect.what.found, line=line)
     )
 
 
 def _cancelled_here(scope: Scope, effect: CancelledHere) -> None:
     message = f"'{effect.want.name or effect.want.key}' was cancelled"
     if scope.life.is_async:
-        import asyncio  # noqa: PLC0415 - sync functions never pay for it
+        import asyncio
 
         raise asyncio.CancelledError(message)
     raise scope.life.branch_over(scope.branch)
@@ -193,7 +191,7 @@ def _enter(scope: Scope, effect: Enter) -> Done | Failed:
         if may_end_inside(scope.life, effect.want.want):
             return Done(None, None, 0)
         raise
-    except Exception as error:  # noqa: BLE001 - whatever leaves the scope is its error
+    except Exception as error:
         return failed(scope.life, error)
     finally:
         inner.closed = True

@@ -159,7 +159,7 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
         if may_end_inside(scope.life, effect.want.want):
             return Done(None, None, 0)
         raise
-    except Exception as error:  # noqa: BLE001 - whatever leaves the scope is its error
+    except Exception as error:
         return failed(scope.life, error)
     finally:
         inner.closed = True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import CodeType
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH120 - cheap, at import
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def user_line() -> str:
@@ -39,7 +40,7 @@ def fingerprint(func: object) -> str | None:
 
 
 def _digest(code: CodeType) -> str:
-    from hashlib import blake2b  # noqa: PLC0415 - only unnamed steps pay for it
+    from hashlib import blake2b
 
     parts = (code.co_code, repr(code.co_names).encode(), *(_constant(value) for value in code.co_consts))
     return f"{sys.version_info.minor}:{blake2b(bytes(1).join(parts), digest_size=6).hexdigest()}"

@@ -92,7 +92,7 @@ class Host:
 
     def register(self, queues: tuple[str, ...] = (), functions: tuple[str, ...] = ()) -> None:
         """Make this process known as a worker, and begin to beat. Idempotent."""
-        from stepwell.journal._liveness import local_worker  # noqa: PLC0415 - only who drives is a worker
+        from stepwell.journal._liveness import local_worker
 
         with self._lock:
             if self._stopped:
@@ -106,7 +106,7 @@ class Host:
             self.pulse.start()
 
     def stop(self, grace: float) -> None:
-        """Give back every run that is held, then end every thread. Idempotent; returns within some ``grace`` seconds."""
+        """Give back every run that is held, then end every thread. Idempotent; takes some ``grace`` seconds at most."""
         with self._lock:
             if self._stopped:
                 return
@@ -134,7 +134,7 @@ class Host:
 
     def complain(self, text: str) -> None:
         """Something that nobody waits for went wrong."""
-        import logging  # noqa: PLC0415 - silence costs nothing
+        import logging
 
         logging.getLogger("stepwell").warning("%s", text)
 
@@ -142,12 +142,14 @@ class Host:
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The engine's own loop, on a thread of its own; made at first use."""
-        import asyncio  # noqa: PLC0415 - sync functions never pay for it
+        import asyncio
 
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._loop_thread = threading.Thread(target=_run_loop, args=(self._loop,), name="stepwell-loop", daemon=True)
+                self._loop_thread = threading.Thread(
+                    target=_run_loop, args=(self._loop,), name="stepwell-loop", daemon=True
+                )
                 self._loop_thread.start()
             return self._loop
 
@@ -158,7 +160,7 @@ class Host:
 
     def await_on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the engine's loop and block for its result."""
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
         return asyncio.run_coroutine_threadsafe(_awaited(work), self.loop()).result()
 
@@ -174,7 +176,7 @@ class Host:
         """
         if not isinstance(named, str):
             return named
-        from stepwell.executors import open_executor  # noqa: PLC0415 - most runs never need one
+        from stepwell.executors import open_executor
 
         with self._lock:
             if named not in self._executors:
@@ -280,9 +282,9 @@ class Host:
 
     async def drive_async(self, life: Life) -> Ending:
         """Run an async life on the running loop, to its ending."""
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
-        from stepwell.runtime._live_async import live_async  # noqa: PLC0415
+        from stepwell.runtime._live_async import live_async
 
         life.driver = asyncio.current_task()
         life.loop = asyncio.get_running_loop()
@@ -296,7 +298,7 @@ class Host:
         if not life.is_async:
             self.threads.submit(Job(lambda: then(self.drive(life))))
             return
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
         async def work() -> None:
             then(await self.drive_async(life))
@@ -317,7 +319,7 @@ class Host:
 
     def give_back(self, life: Life) -> None:
         """The life's driver is gone, or does not end: hand its lease back."""
-        from stepwell.runtime._live import release  # noqa: PLC0415
+        from stepwell.runtime._live import release
 
         life.stop(LifeOver("the driver of the run is gone"))
         release(life, "rolling_back" if life.rolling_back else "interrupted", "the driver of the run was gone")
@@ -339,7 +341,8 @@ class _Nobody:
 
     name = identity = "nobody"
     is_async = False
-    timeout = hold = None
+    timeout: float | None = None
+    hold: float | None = None
 
     def call(self, life: Life) -> Any:
         """Never called."""
@@ -369,7 +372,7 @@ async def _awaited(work: Any) -> Any:
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     asyncio.set_event_loop(loop)
     try:
@@ -382,4 +385,3 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
-

@@ -106,7 +106,7 @@ class Life:
     def current_owner(self) -> object:
         """The thread, or in async lives the task, that runs here."""
         if self.is_async:
-            import asyncio  # noqa: PLC0415 - sync functions never pay for it
+            import asyncio
 
             try:
                 return asyncio.current_task() or threading.get_ident()
@@ -200,7 +200,7 @@ class Life:
 
     async def settle_async(self, ticket: Ticket) -> None:
         """As `settle`."""
-        import asyncio  # noqa: PLC0415 - sync functions never pay for it
+        import asyncio
 
         cancelled: asyncio.CancelledError | None = None
         future = self.writer.future(ticket)
@@ -336,7 +336,8 @@ class Life:
 
     def park_ticket(self, records: Sequence[AnyRecord]) -> Ticket | None:
         """The batch of a branch that has just begun to wait: its records, and `Parked` if it was the last. Under
-        ``lock``, because "am I the last?" must be asked when records are queued (ENGINE.md §4)."""
+        ``lock``, because "am I the last?" must be asked when records are queued (ENGINE.md §4).
+        """
         if self.busy or not self.waits or self.replay_only:
             return self.line.enqueue(records, self._unparked()) if records else None
         if self._parked and not records:
@@ -445,7 +446,7 @@ class Life:
             wait = next(iter(self.waits), None)
             ticket = self.park_ticket(()) if wait is not None else None
         if ticket is not None and wait is not None:
-            from stepwell.runtime._drive_async import park_later  # noqa: PLC0415 - the only way back up
+            from stepwell.runtime._drive_async import park_later
 
             self.spawn_own(park_later(self, wait, ticket))
 

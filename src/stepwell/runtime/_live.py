@@ -58,7 +58,7 @@ def live(life: Life) -> Ending:
         return given_up(life, over)
     except Suspend:
         return parked(life)
-    except BaseException as error:  # noqa: BLE001 - Ctrl-C, sys.exit: interrupted, and the caller gets it
+    except BaseException as error:
         return given_up(life, life.stop(LifeOver("interrupted", error)))
     finally:
         current_redactor.reset(tokens[0])
@@ -172,7 +172,7 @@ def given_up(life: Life, over: BaseException) -> Ending:
         if not isinstance(cause, Fenced):
             release(life, "interrupted", str(cause))
         return Ending(_kind(cause), error=cause)
-    status = "rolling_back" if life.rolling_back else "interrupted"
+    status: Literal["interrupted", "rolling_back"] = "rolling_back" if life.rolling_back else "interrupted"
     release(life, status, str(over.args[0]) if over.args else None)
     return Ending("interrupted", error=cause)
 
@@ -194,7 +194,8 @@ def release(life: Life, status: Literal["interrupted", "rolling_back"], reason: 
 
 def quiet(life: Life) -> None:
     """Wait until no branch of the handler runs any more, before anything is undone: what a body does while it is
-    undone elsewhere would never be undone."""
+    undone elsewhere would never be undone.
+    """
     if life.over is None:
         return
     while True:

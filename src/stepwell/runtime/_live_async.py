@@ -52,7 +52,7 @@ async def live_async(life: Life) -> Ending:
         return given_up(life, over)
     except Suspend:
         return parked(life)
-    except BaseException as error:  # noqa: BLE001 - interrupted, and the caller gets it
+    except BaseException as error:
         return given_up(life, life.stop(LifeOver("interrupted", error)))
 
 
@@ -78,14 +78,12 @@ async def call_program(life: Life) -> Done | Failed | None:
             life.stop(LifeOver("interrupted", error))
     if task.cancelled():
         return None if life.over is not None else failed(life, asyncio.CancelledError("the handler was cancelled"))
-    error = task.exception()
-    if error is None:
+    raised = task.exception()
+    if raised is None:
         return task.result()  # type: ignore[no-any-return]
-    if isinstance(error, BaseExceptionGroup) and life.over is not None:
+    if isinstance(raised, BaseExceptionGroup | Suspend) and life.over is not None:
         return None
-    if isinstance(error, Suspend) and life.over is not None:
-        return None
-    raise error
+    raise raised
 
 
 async def settle_tasks(life: Life) -> None:

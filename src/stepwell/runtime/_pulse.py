@@ -89,7 +89,7 @@ class Pulse:
                 self.look()
             except JournalError:
                 continue  # the store is away for now; the lives find out at their next commit
-            except Exception as error:  # noqa: BLE001 - a dead beat would lose every lease of this process
+            except Exception as error:
                 host.complain(f"the beat met {error!r}")
 
     def look(self) -> None:

@@ -99,8 +99,8 @@ def undo_wanted(scope: Scope, keys: Sequence[str]) -> Iterator[StepWanted]:
 
 def missing(life: Life, key: str) -> StepWanted:
     """A step that fails: the code no longer has an undo for what is on record."""
-    from stepwell.runtime._api import Attempt, Body  # noqa: PLC0415 - the rare case
-    from stepwell.runtime._plain import PLAIN  # noqa: PLC0415
+    from stepwell.runtime._api import Attempt, Body
+    from stepwell.runtime._plain import PLAIN
 
     def call(_attempt: Attempt) -> None:
         message = f"no undo function was found for '{key}': the code of {life.program.name} has changed"
@@ -118,4 +118,3 @@ def discover(life: Life) -> None:
         pass  # it has come to something that is not on record, as it must
     finally:
         life.replay_only = False
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,21 @@ class Branch:
     operations are open and all of them wait. ``Life.busy`` counts the busy ones; at zero the run is parked.
     """
 
-    __slots__ = ("counted", "ended", "gate", "idle", "inline", "key", "let_go", "life", "open", "parent", "settling", "task", "waiting")
+    __slots__ = (
+        "counted",
+        "ended",
+        "gate",
+        "idle",
+        "inline",
+        "key",
+        "let_go",
+        "life",
+        "open",
+        "parent",
+        "settling",
+        "task",
+        "waiting",
+    )
 
     def __init__(self, life: Life, key: str, parent: Branch | None, *, inline: bool = False) -> None:
         self.life = life
@@ -108,7 +121,9 @@ class Scope:
         if branch.let_go or (branch.parent is not None and branch.gone):
             raise life.branch_over(branch)
         if name:
-            if len(name) > MAX_NAME or (not name.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)):
+            if len(name) > MAX_NAME or (
+                not name.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
+            ):
                 message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
                 raise ValidationError(message)
             return self.key_of(label(name)), name
@@ -141,7 +156,5 @@ class Scope:
         return operation_id(self.real) if self.real else None
 
 
-def thread_owner() -> object:
-    """Who a sync scope belongs to."""
-    return threading.get_ident()
-
+def _is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character <= "\x9f"

@@ -68,7 +68,9 @@ def keep(life: Life, text: str) -> Payload:
     if len(data) <= BLOB_FROM:
         return text
     if len(data) > LARGEST:
-        message = f"a value of {len(data):,} bytes cannot be recorded (1 GiB at most); store it and return where it lies"
+        message = (
+            f"a value of {len(data):,} bytes cannot be recorded (1 GiB at most); store it and return where it lies"
+        )
         raise PayloadError(message)
     digest = blake2b(data, digest_size=32).digest()
     with life.writer.exclusive():

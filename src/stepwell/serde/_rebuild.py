@@ -79,7 +79,7 @@ def _operation_error(record: ErrorRecord, operation: Operation, reader: Reader) 
     return error
 
 
-def _rebuild(  # noqa: PLR0917  pickle passes by position
+def _rebuild(
     record: ErrorRecord,
     operation: Operation | None,
     key: str | None,

@@ -109,7 +109,7 @@ def _fill(secret: S, kind: str, source: str) -> S:
 
 @writes(Secret)
 def _write_secret(writer: Writer, value: Secret) -> object:
-    kind, source = value._kind, value._source  # noqa: SLF001  this module's own
+    kind, source = value._kind, value._source
     if kind == "literal":
         raise writer.refused(value, 'use Secret.env("NAME") or Secret.file(path): a reference can be recorded')
     return tagged("secret", {kind: writer.child(kind, source)})

@@ -134,7 +134,7 @@ class ClaimChecks(StoreRig):
         taken = self.taken(hot, "w2", status="rolling_back", ttl=60.0)
         new = self.store.run_claim(hot, "w2", taken)
         self.expect(new is not None, "nobody else wants the run, yet the claim got nothing")
-        assert new is not None  # noqa: S101 - for the type checker
+        assert new is not None
         self.equal(
             (new.run_id, new.worker, new.rid, new.epoch, new.seq, new.inbox), ("r", "w2", lease.rid, 2, 4, 0), "lease"
         )
@@ -190,7 +190,7 @@ class ClaimChecks(StoreRig):
         self.store.fact_deliver("r", "signal", START, b"s")
         lease = self.store.run_claim(seen, "w2", self.taken(seen, "w2"))
         self.expect(lease is not None, "the claim got nothing")
-        assert lease is not None  # noqa: S101 - for the type checker
+        assert lease is not None
         self.equal(len(self.store.inbox_load(self.rid(lease))), 1, "facts in the inbox")
         self.equal(self.hot("r").inbox, 1, "inbox counter")
         self.expect(lease.inbox in (0, 1), f"lease.inbox {lease.inbox}")
@@ -251,7 +251,7 @@ class ReopenChecks(StoreRig):
         taken = self.taken_as(2, "w2", ttl=60.0)
         new = self.store.run_reopen(self.rid(lease), "w2", taken)
         self.expect(new is not None, "the reopening got nothing")
-        assert new is not None  # noqa: S101 - for the type checker
+        assert new is not None
         self.equal((new.run_id, new.worker, new.rid, new.epoch, new.seq), ("r", "w2", lease.rid, 2, 3), "lease")
         hot, row = self.hot("r"), self.row("r")
         found = (hot.status, hot.owner, hot.epoch, hot.queue, hot.function, hot.door, hot.ttl, hot.wake_at, hot.inbox)
@@ -278,7 +278,7 @@ class ReopenChecks(StoreRig):
         lease = self.start("r")
         self.commit(self.batch(lease, self.record(), change=End("failed")))
         new = self.store.run_reopen(self.rid(lease), "w2", self.taken_as(2, "w2"))
-        assert new is not None  # noqa: S101 - for the type checker
+        assert new is not None
         self.equal(self.store.fact_deliver("r", "signal", START, b"s"), True, "answer")
         self.refused(InboxChanged, self.batch(new, self.record(), change=Park(None, "x", new.inbox, release=True)))
         self.commit(self.batch(new, self.record(), change=End("succeeded")))

@@ -189,27 +189,27 @@ class StoreRig:
         hot = self.hot(run_id)
         lease = (store or self.store).run_claim(hot, worker, self.taken(hot, worker, ttl=ttl))
         self.expect(lease is not None, f"nobody else wants {run_id}, yet the claim got nothing")
-        assert lease is not None  # noqa: S101 - for the type checker
+        assert lease is not None
         return lease
 
     def hot(self, run_id: str, store: Store | None = None) -> HotRow:
         """The hot row of a run that is open."""
         hot = (store or self.store).hot_get(run_id)
         self.expect(hot is not None, f"run {run_id} has no hot row")
-        assert hot is not None  # noqa: S101 - for the type checker
+        assert hot is not None
         return hot
 
     def row(self, run_id: str) -> RunRow:
         """The catalogue's row of a run that is on record."""
         row = self.store.run_get(run_id)
         self.expect(row is not None, f"run {run_id} is not in the catalogue")
-        assert row is not None  # noqa: S101 - for the type checker
+        assert row is not None
         return row
 
     def rid(self, lease: Lease) -> int:
         """The rid of a run that was started."""
         self.expect(lease.rid is not None, f"the start of {lease.run_id} set no lease.rid")
-        assert lease.rid is not None  # noqa: S101 - for the type checker
+        assert lease.rid is not None
         return lease.rid
 
     def due(
@@ -234,7 +234,7 @@ class StoreRig:
 
     def texts(self, rid: int | None, *, after: int = 0, limit: int | None = None) -> list[tuple[int, int, bytes]]:
         """The run's rows, as (seq, epoch, data)."""
-        assert rid is not None  # noqa: S101 - for the type checker
+        assert rid is not None
         return [(e.seq, e.epoch, e.data) for e in self.store.record_load(rid, after=after, limit=limit)]
 
     def seen(self, run_id: str) -> dict[str, object]:
