@@ -108,13 +108,12 @@ class SqliteStore(Reading, Workers, Keeping):
         results: list[JournalError | None] = []
         write.execute("begin immediate")
         for batch in batches:
-            rid = batch.lease.rid
-            if rid is not None and rid in refused:
+            if id(batch.lease) in refused:
                 results.append(_fenced(batch))
                 continue
             result = self._insert(write, batch) if batch.plain and batch.records else self._apart(write, batch)
-            if result is not None and batch.lease.rid is not None:
-                refused.add(batch.lease.rid)
+            if result is not None:
+                refused.add(id(batch.lease))
             results.append(result)
         write.execute("commit")
         return results
@@ -188,7 +187,7 @@ class SqliteStore(Reading, Workers, Keeping):
         rid = batch.lease.rid
         for note in batch.notes:
             sql = "insert into note (rid, key, kind, at, data) values (?, ?, ?, ?, ?)"
-            write.execute(sql, (rid, note.key, note.kind, note.at, note.data))
+            write.execute(sql, (rid, note.key, note.kind, note.at, note.data.encode("utf-8", "surrogatepass")))
         for n in batch.inbox_taken:
             write.execute("delete from inbox where n = ? and rid = ?", (n, rid))
         for digest in batch.blobs:

@@ -65,6 +65,10 @@ class Keeping:
     def gc(self, ended: RunFilter, *, dry_run: bool, max_rows: int = 5000) -> Iterator[GcResult]:
         """Take away ended runs that match, children with their parents, then blobs that nobody refers to."""
         total = GcResult()
+        if not dry_run:
+            left: Any = self.file.read("select rid from gone")
+            for (rid,) in left:  # a collection was broken off in the middle of these
+                yield from self._sweep(total, rid, max_rows)
         doomed = self._doomed(ended)
         for rid in doomed:
             if dry_run:

@@ -84,7 +84,10 @@ class Reading:
             "and (? is null or key = ?) order by n limit ?"
         )
         rows: Any = self.file.read(sql, (rid, after, kind, kind, key, key, limit))
-        return [(n, Note(at_key, at_kind, at, data)) for n, at_key, at_kind, at, data in rows]
+        return [
+            (n, Note(at_key, at_kind, at, data.decode("utf-8", "surrogatepass")))
+            for n, at_key, at_kind, at, data in rows
+        ]
 
     def row_get(self, door: str, kind: str, key: str) -> bytes | None:
         """A door's own row."""

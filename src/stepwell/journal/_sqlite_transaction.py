@@ -13,16 +13,15 @@ if TYPE_CHECKING:
     from stepwell.journal._api import Batch
     from stepwell.journal._sqlite import SqliteStore
 
-_OURS = frozenset(
-    "meta run hot record note inbox blob blob_chunk blob_ref gone lock timer signal published door_row".split()
-)
+_OURS = frozenset(("meta", "run", "hot", "record", "inbox", "gone", "lock"))
+"""Tables whose change from outside could let a step run twice; the rest is the user's own risk."""
 _WRITES = (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE, sqlite3.SQLITE_DROP_TABLE)
 
 
 class LentConnection:
     """A connection whose transaction is the step's: it cannot be ended from inside."""
 
-    def __init__(self, inner: sqlite3.Connection) -> None:
+    def __init__(self, inner: Any) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
@@ -32,7 +31,12 @@ class LentConnection:
         found = getattr(self._inner, name)
         if name in ("execute", "executemany"):
             return lambda *args: _refusing(found, *args)
+        if name == "cursor":
+            return lambda *args: LentConnection(found(*args))
         return found
+
+    def __iter__(self) -> Any:
+        return iter(self._inner)
 
 
 def _refusing(call: Any, *args: Any) -> Any:

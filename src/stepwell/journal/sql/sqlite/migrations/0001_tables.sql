@@ -60,14 +60,15 @@ create table record (
     primary key (rid, seq)
 ) without rowid;
 
--- Log lines, progress and heartbeats: never part of replay, so losing them loses no work.
+-- Log lines, progress and heartbeats: never part of replay, so losing them loses no work. `data` is UTF-8 as bytes,
+-- because people log half surrogate pairs, too.
 create table note (
     n integer primary key autoincrement,
     rid integer not null,
     key text not null,
     kind text not null,
     at integer not null,
-    data text not null
+    data blob not null
 );
 create index note_run on note (rid, n);
 
