@@ -69,10 +69,7 @@ def one_round(seed: int, zygote: Zygote, folder: Path) -> list[str]:
     }
     kills = 0
     while True:
-        kill_at = 0
-        if kills < 4:
-            # Later lives are shorter, and their first lines are the claim.
-            kill_at = dice.randint(1, 60) if kills == 0 else dice.choice([1, 2, dice.randint(1, 45)])
+        kill_at = (dice.choice(list(PLACES)), dice.choice([1, 1, 2, 3, 5, 8])) if kills < 6 else ("", 0)
         code = zygote.life(**command, kill_at=kill_at)
         if code != -9:
             break

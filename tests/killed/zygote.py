@@ -5,7 +5,7 @@ command a line on stdin, one JSON answer a line on stdout.
 
 Every interesting place writes one line to the ledger, an append-only file apart from the journal: a body's begin and
 end, the moments before and after each append, a park, an undo, a claim. ``kill_at`` names the line, counted from the
-life's first, at which the life ends as by a pulled plug.
+life's first of its tag, at which the life ends as by a pulled plug.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from stepwell.journal import Park
 from stepwell.journal._sqlite import SqliteStore
 
 _ledger = -1
-_lines = 0
-_kill_at = 0
+_lines: dict[str, int] = {}
+_kill_at: tuple[str, int] = ("", 0)
 
 
 def note(tag: str, key: str = "") -> None:
     """Write one line; end the process there if it is the one."""
-    global _lines
-    _lines += 1
+    _lines[tag] = _lines.get(tag, 0) + 1
     os.write(_ledger, f"{os.getpid()} {tag} {key}\n".encode())
-    if _lines == _kill_at:
+    if (tag, _lines[tag]) == _kill_at:
         os.write(_ledger, f"{os.getpid()} KILL {tag}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -102,15 +101,15 @@ def _watched(store: SqliteStore) -> SqliteStore:
         return lease
 
     store.batch_commit = batch_commit  # type: ignore[method-assign]
-    store.run_claim = run_claim  # type: ignore[method-assign]
+    store.run_claim = run_claim  # type: ignore[method-assign, assignment]
     return store
 
 
 def life(command: dict[str, Any]) -> int:
     """One life, in the forked child: 0 when the run has ended, 1 when it has failed."""
-    global _ledger, _kill_at
+    global _ledger, _kill_at  # noqa: PLW0603 - one life per process
     _ledger = os.open(command["ledger"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    _kill_at = command["kill_at"]
+    _kill_at = (command["kill_at"][0], command["kill_at"][1])
     engine = Engine(command["store"], hold=command["hold"])
     _watched(engine.store)  # type: ignore[arg-type]
     try:

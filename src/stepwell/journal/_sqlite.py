@@ -313,10 +313,14 @@ def _fenced(batch: Batch) -> Fenced:
 
 def _too_large(batch: Batch) -> JournalError:
     size = f"{len(batch.data)} bytes, more than {MAX_ROW_BYTES}"
-    return JournalError(f"records of run {batch.lease.run_id} are too large ({size}): return less, or a reference to it")
+    return JournalError(
+        f"records of run {batch.lease.run_id} are too large ({size}): return less, or a reference to it"
+    )
 
 
-def open_sqlite(path: str, clock: Clock | None = None, *, url: str | None = None, read_only: bool = False) -> SqliteStore:
+def open_sqlite(
+    path: str, clock: Clock | None = None, *, url: str | None = None, read_only: bool = False
+) -> SqliteStore:
     """Open the store at ``path``, making it and its folders if need be (not when ``read_only``).
 
     Raises:

@@ -39,7 +39,9 @@ def trouble(path: str, error: BaseException) -> JournalError:
     if code == sqlite3.SQLITE_BUSY:
         return JournalBusy(f"{path} is locked by a program that is not Stepwell: {text}", hint="close it, try again")
     if code == sqlite3.SQLITE_CANTOPEN or isinstance(error, OSError):
-        return JournalError(f"{path} cannot be opened: {text}", hint="check that it is a file in a folder you may write")
+        return JournalError(
+            f"{path} cannot be opened: {text}", hint="check that it is a file in a folder you may write"
+        )
     return JournalError(f"{path}: {text}", hint="run `stepwell doctor`")
 
 

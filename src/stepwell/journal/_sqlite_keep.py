@@ -128,7 +128,9 @@ class Keeping:
             while True:
                 taken: list[int] = []
 
-                def work(write: sqlite3.Connection, table: str = table, key: str = key, taken: list[int] = taken) -> None:
+                def work(
+                    write: sqlite3.Connection, table: str = table, key: str = key, taken: list[int] = taken
+                ) -> None:
                     end = time.monotonic() + SLICE_SECONDS
                     sql = f"select {key}, length(cast(data as blob)) from {table} where rid = ? limit ?"
                     for number, size in write.execute(sql, (rid, max_rows)).fetchall():
@@ -187,7 +189,9 @@ class Keeping:
         )
         if orphans[0][0]:
             yield f"{self.path}: {orphans[0][0]} large values that runs refer to are missing"
-        dead: Any = self.file.read("select count(*) from hot where not exists (select 1 from run where run.rid = hot.rid)")
+        dead: Any = self.file.read(
+            "select count(*) from hot where not exists (select 1 from run where run.rid = hot.rid)"
+        )
         if dead[0][0]:
             yield f"{self.path}: {dead[0][0]} open runs are not in the catalogue"
 

@@ -159,7 +159,7 @@ def _among(queues: Sequence[str] | None, functions: Sequence[str] | None) -> tup
 
 def _run_row(row: tuple[Any, ...]) -> RunRow:
     tags = tuple(row[9].strip(",").split(",")) if row[9] else ()
-    return RunRow(*row[:9], tags, *row[10:])
+    return RunRow(*row[:9], tags, *row[10:])  # type: ignore[call-arg]
 
 
 def conditions(where: RunFilter) -> tuple[str, list[Any]]:
