@@ -150,7 +150,7 @@ def test_it_is_a_value() -> None:
     st.integers(1, 20), st.integers(0, 20), st.integers(0, 20), st.none() | st.integers(0, 5),
     st.none() | st.integers(0, 5), st.none() | st.floats(0, 100),
 )  # fmt: skip
-def test_the_policy_says_what_the_coordinator_says(  # noqa: PLR0917
+def test_the_policy_says_what_the_coordinator_says(
     total: int, succeeded: int, failed: int, least: int | None, count: int | None, percentage: float | None
 ) -> None:
     succeeded = min(succeeded, total)

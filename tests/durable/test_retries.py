@@ -166,7 +166,7 @@ def test_presets() -> None:
     st.integers(0, 10_000), st.integers(0, 10_000), st.floats(1, 10), st.sampled_from(list(JitterStrategy)),
     st.integers(1, 2000), st.floats(0, 1, exclude_max=True),
 )  # fmt: skip
-def test_the_law_of_delays(  # noqa: PLR0917
+def test_the_law_of_delays(
     initial: int, most: int, rate: float, jitter: JitterStrategy, n: int, fraction: float
 ) -> None:
     strategy: Any = create_retry_strategy(RetryStrategyConfig(n + 1, initial, most, rate, jitter))

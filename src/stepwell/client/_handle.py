@@ -107,7 +107,7 @@ class RunHandle:
 
     def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]:
         """The run's records in order: ``{seq, epoch, record, ...fields}``."""
-        if format not in ("stepwell",):
+        if str(format) != "stepwell":
             message = f"history format {format!r}: there is 'stepwell'"
             raise UsageError(message)
         return list(self._records())

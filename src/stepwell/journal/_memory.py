@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 class MemoryStore:
     """One process's view of a journal that lives in memory."""
 
-    kind: Literal["memory"] = "memory"
+    kind: Literal["memory", "sqlite", "postgres"] = "memory"
     transaction_excludes_writer = False
 
     def __init__(self, name: str = "", clock: Clock | None = None, *, _data: Data | None = None) -> None:
@@ -236,6 +236,7 @@ class MemoryStore:
             observer = next(iter(self._own.values()), None)
             others = [pair for pair in data.workers.values() if pair[0].id not in self._own]
             silent = dict.fromkeys(data.left, float("inf"))
+            self._silence.retain(data.workers)
             for info, beat in others:
                 silent[info.id] = self._silence.observe(observer, info, beat)
         return silent

@@ -63,8 +63,7 @@ class SqliteStore(Reading, Workers, Keeping):
     def now(self) -> int:
         """The host's clock, held still where it steps back."""
         now = self.clock.now()
-        if now > self._latest:
-            self._latest = now
+        self._latest = max(self._latest, now)
         return self._latest
 
     def close(self) -> None:
@@ -97,7 +96,10 @@ class SqliteStore(Reading, Workers, Keeping):
             else:
                 if any(batch.change is not None for batch in batches):
                     self.poke()
-                return [self._ours(batch, result) if again else result for batch, result in zip(batches, results)]
+                return [
+                    self._ours(batch, result) if again else result
+                    for batch, result in zip(batches, results, strict=True)
+                ]
         raise AssertionError
 
     def _attempt(self, batches: Sequence[Batch]) -> list[JournalError | None]:

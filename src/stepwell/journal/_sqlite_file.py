@@ -34,7 +34,7 @@ def trouble(path: str, error: BaseException) -> JournalError:
         return Corrupt(f"{path} is damaged: {text}", hint="restore it from a backup; `stepwell doctor` says more")
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (28, 122):
         return JournalError(f"{path}: the disk is full", hint="make room, then run `stepwell resume RUN`")
-    if code == sqlite3.SQLITE_READONLY or code == sqlite3.SQLITE_PERM or isinstance(error, PermissionError):
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or isinstance(error, PermissionError):
         return JournalError(f"{path} cannot be written: {text}", hint="check the rights of the file and its folder")
     if code == sqlite3.SQLITE_BUSY:
         return JournalBusy(f"{path} is locked by a program that is not Stepwell: {text}", hint="close it, try again")

@@ -197,7 +197,7 @@ class Keeping:
 
     def facts(self) -> Mapping[str, str]:
         """For `doctor`."""
-        import sqlite3  # noqa: PLC0415 - the version alone
+        import sqlite3
 
         pages: Any = self.file.read("pragma page_count")
         size: Any = self.file.read("pragma page_size")

@@ -50,7 +50,7 @@ class RetentionChecks(StoreRig):
             return
         lease = self.start(f"ager-{self.store.run_count(RunFilter())}", door="ager")
         transaction = self.store.transaction()
-        transaction.connection.execute(f"UPDATE blob SET touched_at = touched_at - {2 * DAY}")  # noqa: S608 - a number
+        transaction.connection.execute(f"UPDATE blob SET touched_at = touched_at - {2 * DAY}")
         self.equal(transaction.commit(self.batch(lease, self.record())), None, "result of the transaction")
 
     def check_gc_takes_ended_runs(self) -> None:
