@@ -268,6 +268,8 @@ class Host:
         run = load(self.store, lease.run_id, lease.rid or 0)
         life = Life(self, run, lease, program, hold=self.hold_of(program))
         self.lives[lease.run_id] = life
+        if lease.inbox:
+            self.take_inbox(life)
         return life
 
     def drive(self, life: Life) -> Ending:

@@ -50,7 +50,8 @@ class RetentionChecks(StoreRig):
             return
         lease = self.start(f"ager-{self.store.run_count(RunFilter())}", door="ager")
         transaction = self.store.transaction()
-        transaction.connection.execute(f"UPDATE blob SET touched_at = touched_at - {2 * DAY}")
+        table = "stepwell.blob" if self.store.kind == "postgres" else "blob"
+        transaction.connection.execute(f"UPDATE {table} SET touched_at = touched_at - {2 * DAY}")
         self.equal(transaction.commit(self.batch(lease, self.record())), None, "result of the transaction")
 
     def check_gc_takes_ended_runs(self) -> None:

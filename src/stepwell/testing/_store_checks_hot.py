@@ -146,7 +146,7 @@ class InboxChecks(StoreRig):
 
     def check_fact_wakes_a_waiting_run(self) -> None:
         """A fact for a parked run makes it due at once, also one without a wake time."""
-        for i, wake_at in enumerate((None, START + 1000 * HOUR)):
+        for i, wake_at in enumerate((None, self.store.now() + 1000 * HOUR)):
             lease = self.start(f"r{i}")
             self.park(lease, wake_at)
             now = self.store.now()

@@ -1,0 +1,272 @@
+"""``stepwell``: run, look at, and put right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from stepwell.client import Engine
+
+
+def _store(command: Any) -> Any:
+    return click.option("--store", metavar="URL", help="sqlite:///file.db or postgresql://…; default STEPWELL_STORE.")(
+        click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
+    )
+
+
+def _json(command: Any) -> Any:
+    return click.option("--json", "as_json", is_flag=True, help="For programs.")(command)
+
+
+def _dry(command: Any) -> Any:
+    return click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")(command)
+
+
+def _engine(store: str | None, *, hold: float | None = None, queues: tuple[str, ...] = ()) -> Engine:
+    from stepwell.client import Engine
+
+    return Engine(store, hold=hold, queues=queues or ("default",))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stepwell")
+def stepwell() -> None:
+    """Steps that never run twice.
+
+    \b
+    Example:
+      stepwell run app.py:handler --input '{"day": "2013-01-01"}' --id day-1
+      stepwell show day-1
+    """
+
+
+@stepwell.command()
+@click.argument("target", metavar="FILE.py:FUNCTION")
+@click.option("--input", "text", metavar="JSON|@FILE|-", help="The event; default {}.")
+@click.option("--id", "run_id", help="Id of the run; the same id never runs twice.")
+@click.option("--no-wait", is_flag=True, help="End with exit code 5 where the run would wait.")
+@click.option("--detach", is_flag=True, help="Put it on record for a worker, print its id, end.")
+@click.option("--hold", type=float, metavar="S", help="Seconds to keep a waiting run's frames.")
+@click.option("--queue", help="Which workers may take it up.")
+@_json
+@_dry
+@_store
+def run(target: str, **options: Any) -> int:
+    """Start a run, or take up the one with this id, and print its result as JSON.
+
+    \b
+    Example:
+      stepwell run app.py:handler --input '{"amount": 10}' --id order-1
+    """
+    from stepwell.cli._run import start
+
+    return start(_engine(options["store"], hold=0 if options["no_wait"] else options["hold"]), target, options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("app", required=False, metavar="[FILE.py]")
+@_json
+@_dry
+@_store
+def resume(run_id: str, app: str | None, **options: Any) -> int:
+    """Go on with a run that was interrupted or is blocked.
+
+    \b
+    Example:
+      stepwell resume order-1
+    """
+    from stepwell.cli._run import resume as go_on
+
+    return go_on(_engine(options["store"]), run_id, app, options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--force", multiple=True, metavar="STEP", help="Run this finished step again.")
+@click.option("--skip", multiple=True, metavar="STEP", help="Take this step as finished with null.")
+@click.option("--set", "values", multiple=True, metavar="STEP=JSON", help="Take this step as finished with a value.")
+@_json
+@_dry
+@_store
+def retry(run_id: str, **options: Any) -> int:
+    """Give the failed operations of a run new attempts; finished ones stay.
+
+    \b
+    Example:
+      stepwell retry order-1 --skip notify
+    """
+    from stepwell.cli._run import retry as again
+
+    return again(_engine(options["store"]), run_id, options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--reason", help="Why; shown with the run.")
+@_dry
+@_store
+def cancel(run_id: str, reason: str | None, dry_run: bool, store: str | None) -> int:
+    """End a run early; what it has done and can be undone is undone.
+
+    \b
+    Example:
+      stepwell cancel order-1 --reason 'customer called'
+    """
+    from stepwell.cli._run import cancel as end
+
+    return end(_engine(store), run_id, reason, dry_run=dry_run)
+
+
+@stepwell.command("ls")
+@click.option("--status", help="Only runs with this status.")
+@click.option("--name", help="Only runs of this function.")
+@click.option("--limit", default=50, show_default=True)
+@_json
+@_store
+def list_runs(**options: Any) -> int:
+    """List runs, newest first.
+
+    \b
+    Example:
+      stepwell ls --status failed
+    """
+    from stepwell.cli._look import ls
+
+    return ls(_engine(options["store"]), options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@_json
+@_store
+def show(run_id: str, as_json: bool, store: str | None) -> int:
+    """Show a run: status, progress, each operation with its attempts.
+
+    \b
+    Example:
+      stepwell show order-1
+    """
+    from stepwell.cli._look import show as look
+
+    return look(_engine(store), run_id, as_json=as_json)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@_json
+@_store
+def trace(run_id: str, as_json: bool, store: str | None) -> int:
+    """Show the time line of a run: its records and lives.
+
+    \b
+    Example:
+      stepwell trace order-1
+    """
+    from stepwell.cli._look import trace as look
+
+    return look(_engine(store), run_id, as_json=as_json)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--step", metavar="KEY", help="Only lines of this step.")
+@_json
+@_store
+def logs(run_id: str, step: str | None, as_json: bool, store: str | None) -> int:
+    """Print what loggers said beside the steps of a run.
+
+    \b
+    Example:
+      stepwell logs order-1 --step charge
+    """
+    from stepwell.cli._look import logs as look
+
+    return look(_engine(store), run_id, step, as_json=as_json)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--timeout", type=float, metavar="S", help="Longest time to wait.")
+@_json
+@_store
+def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -> int:
+    """Wait until a run has ended; exit with its code.
+
+    \b
+    Example:
+      stepwell wait order-1
+    """
+    from stepwell.cli._look import wait as stand
+
+    return stand(_engine(store), run_id, timeout, as_json=as_json)
+
+
+@stepwell.command()
+@click.argument("apps", nargs=-1, metavar="[FILE.py|MODULE]...")
+@click.option("--concurrency", default=64, show_default=True, help="Threads for sync runs and branches.")
+@click.option("--queue", "queues", multiple=True, help="Serve this queue; may be repeated.")
+@click.option("--drain", is_flag=True, help="End when nothing is open or due.")
+@_store
+def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], drain: bool, store: str | None) -> int:
+    """Drive every due or interrupted run of these apps until told to stop.
+
+    \b
+    Example:
+      stepwell worker app.py --queue default
+    """
+    from stepwell.cli._keep import worker as serve
+
+    return serve(store, apps, concurrency, queues, drain=drain)
+
+
+@stepwell.command()
+@_json
+@_store
+def doctor(as_json: bool, store: str | None) -> int:
+    """Check the store and every run in it against what Stepwell promises.
+
+    \b
+    Example:
+      stepwell doctor
+    """
+    from stepwell.cli._keep import doctor as examine
+
+    return examine(store, as_json=as_json)
+
+
+@stepwell.command()
+@click.option("--older-than", required=True, metavar="30d", help="Ended so long ago: s, m, h or d.")
+@click.option("--status", multiple=True, help="Only runs that ended so.")
+@_json
+@_dry
+@_store
+def gc(older_than: str, status: tuple[str, ...], as_json: bool, dry_run: bool, store: str | None) -> int:
+    """Take away ended runs, then large values that nobody refers to.
+
+    \b
+    Example:
+      stepwell gc --older-than 30d --dry-run
+    """
+    from stepwell.cli._keep import gc as collect
+
+    return collect(_engine(store), older_than, status, as_json=as_json, dry_run=dry_run)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--format", "form", type=click.Choice(["stepwell"]), default="stepwell", show_default=True)
+@click.option("-o", "file", type=click.Path(dir_okay=False), help="Write to this file.")
+@_store
+def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
+    """Write a run with all its records as one JSON document.
+
+    \b
+    Example:
+      stepwell export order-1 -o order-1.json
+    """
+    from stepwell.cli._look import export as write
+
+    return write(_engine(store), run_id, form, file)
