@@ -35,9 +35,7 @@ def register_app(engine: Engine, app: str) -> int:
     return len(found)
 
 
-def worker(
-    store: str | None, apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], *, drain: bool
-) -> int:
+def worker(store: str | None, apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], *, drain: bool) -> int:
     """``stepwell worker``."""
     engine = Engine(store, max_threads=concurrency, queues=queues or ("default",))
     for app in apps:

@@ -98,7 +98,9 @@ def trace(engine: Engine, run_id: str, *, as_json: bool) -> int:
             keep = {k: v for k, v in record.items() if k not in ("at", "seq", "epoch", "record", "key") and v}
             about = " ".join(f"{k}={str(v)[:40]}" for k, v in keep.items())[:80]
             offset = f"+{(record['at'] - first) / 1e6:.3f}"
-            rows.append((str(record["seq"]), str(record["epoch"]), offset, record["record"], record.get("key", ""), about))
+            rows.append(
+                (str(record["seq"]), str(record["epoch"]), offset, record["record"], record.get("key", ""), about)
+            )
         print_table(("SEQ", "LIFE", "TIME", "RECORD", "KEY", "ABOUT"), rows)
     engine.stop()
     return 0

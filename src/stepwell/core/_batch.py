@@ -147,10 +147,19 @@ def _coordinate(run: RunState, tally: _Tally) -> Flow[str]:
         while waiting and len(tally.started) - len(tally.ended) < slots:
             index = waiting.pop()
             tally.started.add(index)
+            yield from _begin(run, asked, index)
             yield Spawn(index)
         tally.take((yield TakeEvent()))
         if reason := (yield from tally.over()):
             return reason
+
+
+def _begin(run: RunState, asked: BatchWanted, index: int) -> Flow[None]:
+    """A branch's start is on record when it gets its slot, before its body: it can be let go of from then on."""
+    want = asked.branches[index]
+    op = run.ops.get(want.key)
+    if not asked.virtual and (op is None or op.status == "reopened"):
+        yield Ride((ScopeStarted((yield Now()), want.key, want.kind, want.name, want.sub_type, None, want.weight),))
 
 
 def _replayed(asked: BatchWanted, op: Op) -> Flow[Any]:

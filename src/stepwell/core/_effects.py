@@ -167,8 +167,9 @@ class BranchEnded(msgspec.Struct, frozen=True):
 
 
 class ScopeWanted(msgspec.Struct, frozen=True):
-    """A scope that code asks for. ``virtual``: no records of its own."""
+    """A scope that code asks for. ``virtual``: no records of its own. ``begun``: its start is on its way already."""
 
     want: Wanted
     body: Any
     virtual: bool = False
+    begun: bool = False

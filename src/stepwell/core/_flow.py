@@ -185,7 +185,7 @@ def scope_outcome(run: RunState, asked: ScopeWanted) -> Flow[Done | Failed]:
         again = op.status == "succeeded" and op.replay_children
         if not again and (recorded := (yield from _recorded_scope(op, want))) is not None:
             return recorded
-    if op is None or op.status == "reopened":
+    if not asked.begun and (op is None or op.status == "reopened"):
         yield Ride((ScopeStarted((yield NOW), want.key, want.kind, want.name, want.sub_type, None, want.weight),))
     outcome = yield Enter(asked)
     if again:

@@ -90,7 +90,7 @@ class Crew:
 
     def wanted(self, index: int) -> ScopeWanted:
         """The branch as a scope."""
-        return ScopeWanted(self.asked.branches[index], self.body.branch(index), self.asked.virtual)
+        return ScopeWanted(self.asked.branches[index], self.body.branch(index), self.asked.virtual, begun=True)
 
     def event(self, index: int, outcome: Done | Failed) -> BranchEnded:
         """How a branch has ended."""
