@@ -55,6 +55,16 @@ class Plug(BaseException):
     """Pulled in the middle of a body: the life ends there, and the run is interrupted."""
 
 
+def _count(calls: list[int]) -> int:
+    calls.append(1)
+    return len(calls)
+
+
+def _say(seen: list[str], what: str, value: str) -> str:
+    seen.append(what)
+    return value
+
+
 def nothing() -> None:
     return None
 
@@ -64,7 +74,7 @@ def test_a_finished_run_is_not_run_again(run: Run) -> None:
 
     @durable_execution
     def handler(event: Any, context: Any) -> Any:
-        return context.step(lambda: calls.append(1) or len(calls), name="count")
+        return context.step(lambda: _count(calls), name="count")
 
     assert run(handler, id="r") == 1
     assert run(handler, id="r") == 1
@@ -100,7 +110,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(run: Run) -> None:
 
     @durable_execution
     def handler(event: Any, context: Any) -> Any:
-        a = context.step(lambda: seen.append("first") or "a", name="first")
+        a = context.step(lambda: _say(seen, "first", "a"), name="first")
         return [a, context.step(second, name="second")]
 
     with pytest.raises(Plug):
@@ -173,7 +183,7 @@ def test_identity_of_errors_in_every_life(run: Run) -> None:
 def test_run_failed_is_what_left_the_handler(run: Run) -> None:
     @durable_execution
     def handler(event: Any, context: Any) -> Any:
-        context.step(lambda: {}["k"], name="look", retry=NEVER)
+        context.step(lambda: dict[str, int]()["k"], name="look", retry=NEVER)
 
     with pytest.raises(RunFailed) as failed:
         run(handler, id="r")
@@ -492,7 +502,7 @@ def test_changed_code_blocks_the_run(run: Run) -> None:
     with pytest.raises(Plug):
         run(handler, id="r")
     version[0] = 2
-    with pytest.raises(NonDeterminismError, match="was recorded as step; the code at test_runs.py:"):
+    with pytest.raises(NonDeterminismError, match=r"was recorded as step; the code at test_runs\.py:"):
         run(handler, id="r")
     handle = run.engine.get_run("r")
     assert handle.status == "blocked"
@@ -597,7 +607,7 @@ def test_journals_of_all_ways_are_equal(hold: float, colour: str) -> None:
         if record["record"] not in ("LifeStarted", "LifeLost"):
             by_key.setdefault(record.get("key"), []).append(record["record"])
     # Threads race; what each operation leaves does not.
-    assert by_key == {
+    expected: dict[Any, list[str]] = {
         None: ["RunStarted", "Parked", "Parked", "Parked", "Parked", "RunSucceeded"],
         "m": ["ScopeStarted", "ScopeSucceeded"],
         **{f"m[{i}]": ["ScopeStarted", "ScopeSucceeded"] for i in range(3)},
@@ -605,6 +615,7 @@ def test_journals_of_all_ways_are_equal(hold: float, colour: str) -> None:
         **{f"m[{i}]/s": ["StepStarted", "StepSucceeded"] for i in range(3)},
         "wait": ["WaitStarted", "WaitEnded"],
     }
+    assert by_key == expected
 
 
 def test_contexts_are_twins() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from stepwell.core import encode_records
 from stepwell.errors import Fenced, JournalError
-from stepwell.journal._api import DoorRow, End, InboxChanged, Note, Park, Release, RunExists, Unpark
+from stepwell.journal._api import DoorRow, End, InboxChanged, Lease, Note, Park, Release, RunExists, Unpark
 from stepwell.journal._postgres import PostgresStore
 from stepwell.testing._clock import START
 from stepwell.testing._store_rig import HOUR, StoreRig
@@ -20,7 +20,7 @@ from stepwell.testing._store_rig import HOUR, StoreRig
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stepwell.journal._api import Batch, HotChange, Lease
+    from stepwell.journal._api import Batch, HotChange
 
 
 class Rig(StoreRig):
@@ -182,6 +182,23 @@ def test_a_mixed_group_with_zombies(rig: Rig) -> None:
     statuses = [rig.row(name).status for name in ("step", "end1", "end2", "park", "z1", "z2", "new1", "new2")]
     assert statuses == ["running", "succeeded", "failed", "waiting", "running", "running", "running", "pending"]
     assert list(rig.store.check()) == []
+
+
+@each_change
+@pytest.mark.parametrize("wrong", ["owner", "epoch", "seq"])
+@pytest.mark.parametrize("group", [True, False])
+def test_a_lease_that_is_wrong(rig: Rig, change: HotChange | None, *, wrong: str, group: bool) -> None:
+    """Worker, epoch and seq have to fit, in every statement that writes: alone, and among others of its kind."""
+    lease = rig.start("r", "w1")
+    others = [rig.start(f"other {i}") for i in range(3)] if group else []
+    stale = Lease("r", "w2" if wrong == "owner" else "w1", rid=lease.rid, epoch=1 + (wrong == "epoch"), seq=1)
+    before = rig.seen("r")
+    batches = [rig.batch(one, rig.record(), change=change) for one in (*others[0:1], stale, *others[1:])]
+    if wrong == "seq":
+        batches[len(batches) // 3].seq = 3
+    results = rig.submit(*batches)
+    rig.kinds(results, [Fenced if batch.lease is stale else None for batch in batches], "results")
+    assert rig.seen("r") == before
 
 
 def test_a_claim_behind_an_append(rig: Rig) -> None:

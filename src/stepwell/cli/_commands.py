@@ -33,7 +33,7 @@ def _engine(store: str | None, *, hold: float | None = None, queues: tuple[str, 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stepwell")
 def stepwell() -> None:
-    """Steps that never run twice.
+    r"""Steps that never run twice.
 
     \b
     Example:
@@ -54,7 +54,7 @@ def stepwell() -> None:
 @_dry
 @_store
 def run(target: str, **options: Any) -> int:
-    """Start a run, or take up the one with this id, and print its result as JSON.
+    r"""Start a run, or take up the one with this id, and print its result as JSON.
 
     \b
     Example:
@@ -72,7 +72,7 @@ def run(target: str, **options: Any) -> int:
 @_dry
 @_store
 def resume(run_id: str, app: str | None, **options: Any) -> int:
-    """Go on with a run that was interrupted or is blocked.
+    r"""Go on with a run that was interrupted or is blocked.
 
     \b
     Example:
@@ -92,7 +92,7 @@ def resume(run_id: str, app: str | None, **options: Any) -> int:
 @_dry
 @_store
 def retry(run_id: str, **options: Any) -> int:
-    """Give the failed operations of a run new attempts; finished ones stay.
+    r"""Give the failed operations of a run new attempts; finished ones stay.
 
     \b
     Example:
@@ -109,7 +109,7 @@ def retry(run_id: str, **options: Any) -> int:
 @_dry
 @_store
 def cancel(run_id: str, reason: str | None, dry_run: bool, store: str | None) -> int:
-    """End a run early; what it has done and can be undone is undone.
+    r"""End a run early; what it has done and can be undone is undone.
 
     \b
     Example:
@@ -127,7 +127,7 @@ def cancel(run_id: str, reason: str | None, dry_run: bool, store: str | None) ->
 @_json
 @_store
 def list_runs(**options: Any) -> int:
-    """List runs, newest first.
+    r"""List runs, newest first.
 
     \b
     Example:
@@ -143,7 +143,7 @@ def list_runs(**options: Any) -> int:
 @_json
 @_store
 def show(run_id: str, as_json: bool, store: str | None) -> int:
-    """Show a run: status, progress, each operation with its attempts.
+    r"""Show a run: status, progress, each operation with its attempts.
 
     \b
     Example:
@@ -159,7 +159,7 @@ def show(run_id: str, as_json: bool, store: str | None) -> int:
 @_json
 @_store
 def trace(run_id: str, as_json: bool, store: str | None) -> int:
-    """Show the time line of a run: its records and lives.
+    r"""Show the time line of a run: its records and lives.
 
     \b
     Example:
@@ -176,7 +176,7 @@ def trace(run_id: str, as_json: bool, store: str | None) -> int:
 @_json
 @_store
 def logs(run_id: str, step: str | None, as_json: bool, store: str | None) -> int:
-    """Print what loggers said beside the steps of a run.
+    r"""Print what loggers said beside the steps of a run.
 
     \b
     Example:
@@ -193,7 +193,7 @@ def logs(run_id: str, step: str | None, as_json: bool, store: str | None) -> int
 @_json
 @_store
 def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -> int:
-    """Wait until a run has ended; exit with its code.
+    r"""Wait until a run has ended; exit with its code.
 
     \b
     Example:
@@ -211,7 +211,7 @@ def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -
 @click.option("--drain", is_flag=True, help="End when nothing is open or due.")
 @_store
 def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], drain: bool, store: str | None) -> int:
-    """Drive every due or interrupted run of these apps until told to stop.
+    r"""Drive every due or interrupted run of these apps until told to stop.
 
     \b
     Example:
@@ -226,7 +226,7 @@ def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], dra
 @_json
 @_store
 def doctor(as_json: bool, store: str | None) -> int:
-    """Check the store and every run in it against what Stepwell promises.
+    r"""Check the store and every run in it against what Stepwell promises.
 
     \b
     Example:
@@ -244,7 +244,7 @@ def doctor(as_json: bool, store: str | None) -> int:
 @_dry
 @_store
 def gc(older_than: str, status: tuple[str, ...], as_json: bool, dry_run: bool, store: str | None) -> int:
-    """Take away ended runs, then large values that nobody refers to.
+    r"""Take away ended runs, then large values that nobody refers to.
 
     \b
     Example:
@@ -261,7 +261,7 @@ def gc(older_than: str, status: tuple[str, ...], as_json: bool, dry_run: bool, s
 @click.option("-o", "file", type=click.Path(dir_okay=False), help="Write to this file.")
 @_store
 def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
-    """Write a run with all its records as one JSON document.
+    r"""Write a run with all its records as one JSON document.
 
     \b
     Example:

@@ -3,7 +3,132 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwell.durable._bound import (
+        durable_parallel_branch as durable_parallel_branch,
+    )
+    from stepwell.durable._bound import (
+        durable_step as durable_step,
+    )
+    from stepwell.durable._bound import (
+        durable_with_child_context as durable_with_child_context,
+    )
+    from stepwell.durable._function import (
+        durable_execution as durable_execution,
+    )
+    from stepwell.durable._step_context import (
+        StepContext as StepContext,
+    )
+    from stepwell.durable._suspending import (
+        is_suspending as is_suspending,
+    )
+    from stepwell.durable._with_retry import (
+        with_retry as with_retry,
+    )
+    from stepwell.durable.concurrency.models import (
+        BatchResult as BatchResult,
+    )
+    from stepwell.durable.config import (
+        BatchItemStatus as BatchItemStatus,
+    )
+    from stepwell.durable.config import (
+        CompletionDecision as CompletionDecision,
+    )
+    from stepwell.durable.config import (
+        CompletionItemStatus as CompletionItemStatus,
+    )
+    from stepwell.durable.config import (
+        CompletionOutcome as CompletionOutcome,
+    )
+    from stepwell.durable.config import (
+        CompletionStatus as CompletionStatus,
+    )
+    from stepwell.durable.config import (
+        Duration as Duration,
+    )
+    from stepwell.durable.config import (
+        ParallelBranch as ParallelBranch,
+    )
+    from stepwell.durable.config import (
+        StepConfig as StepConfig,
+    )
+    from stepwell.durable.config import (
+        StepSemantics as StepSemantics,
+    )
+    from stepwell.durable.config import (
+        complete_batch as complete_batch,
+    )
+    from stepwell.durable.config import (
+        continue_batch as continue_batch,
+    )
+    from stepwell.durable.context import (
+        AsyncDurableContext as AsyncDurableContext,
+    )
+    from stepwell.durable.context import (
+        DurableContext as DurableContext,
+    )
+    from stepwell.durable.exceptions import (
+        BatchCompletionError as BatchCompletionError,
+    )
+    from stepwell.durable.exceptions import (
+        ChildContextError as ChildContextError,
+    )
+    from stepwell.durable.exceptions import (
+        DurableExecutionsError as DurableExecutionsError,
+    )
+    from stepwell.durable.exceptions import (
+        DurableOperationError as DurableOperationError,
+    )
+    from stepwell.durable.exceptions import (
+        ExecutionError as ExecutionError,
+    )
+    from stepwell.durable.exceptions import (
+        InvocationError as InvocationError,
+    )
+    from stepwell.durable.exceptions import (
+        NestedStepError as NestedStepError,
+    )
+    from stepwell.durable.exceptions import (
+        NonDeterminismError as NonDeterminismError,
+    )
+    from stepwell.durable.exceptions import (
+        RetryableSerDesError as RetryableSerDesError,
+    )
+    from stepwell.durable.exceptions import (
+        SerDesError as SerDesError,
+    )
+    from stepwell.durable.exceptions import (
+        StepError as StepError,
+    )
+    from stepwell.durable.exceptions import (
+        StepInterruptedError as StepInterruptedError,
+    )
+    from stepwell.durable.exceptions import (
+        StepTimeoutError as StepTimeoutError,
+    )
+    from stepwell.durable.exceptions import (
+        ValidationError as ValidationError,
+    )
+    from stepwell.durable.exceptions import (
+        WaitForConditionError as WaitForConditionError,
+    )
+    from stepwell.durable.execution import (
+        DurableFunction as DurableFunction,
+    )
+    from stepwell.durable.retries import (
+        Retry as Retry,
+    )
+    from stepwell.durable.retries import (
+        RetryStrategyConfig as RetryStrategyConfig,
+    )
+    from stepwell.durable.retries import (
+        WithRetryConfig as WithRetryConfig,
+    )
+    from stepwell.durable.retries import (
+        create_retry_strategy as create_retry_strategy,
+    )
 
 # Public name -> module. Imported when first asked for (PEP 562): decorating a function costs nothing.
 _NAMES = {

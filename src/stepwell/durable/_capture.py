@@ -47,6 +47,7 @@ class StepLines:
         self.lines.append((level, text, at))
 
 
+_KEPT = "stepwell_kept"
 _lock = threading.Lock()
 _installed: Any = None
 
@@ -64,7 +65,9 @@ def install() -> None:
         def make_and_keep(*args: Any, **kwargs: Any) -> logging.LogRecord:
             record = make(*args, **kwargs)
             sink = current_sink.get()
-            if sink is not None and record.levelno >= INFO:
+            # A program may have wrapped a factory of ours in its own: each record is kept once.
+            if sink is not None and record.levelno >= INFO and _KEPT not in record.__dict__:
+                record.__dict__[_KEPT] = True
                 _keep(sink, record)
             return record
 

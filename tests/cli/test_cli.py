@@ -1,0 +1,160 @@
+"""The commands, as a program: what they print and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+APP = """
+from stepwell import Retry, durable_execution, durable_step
+
+@durable_step
+def charge(step_context, amount):
+    print("charging", amount)
+    step_context.logger.info("charged %s", amount)
+    return {"charged": amount}
+
+@durable_execution
+def handler(event, context):
+    result = context.step(charge(event.get("amount", 1)))
+    context.wait(event.get("wait", 0))
+    if event.get("boom"):
+        context.step(lambda: 1 / 0, name="boom", retry=Retry(1))
+    return result
+"""
+
+
+class Cli:
+    """``cli("run", ...)`` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "app.py").write_text(APP)
+        self.env = {**os.environ, "COLUMNS": "100", "STEPWELL_STORE": "sqlite:///store.db"}
+
+    def __call__(self, *args: str, code: int = 0, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "stepwell.cli", *args],
+            cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, input=text, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+def test_run_prints_what_user_code_prints_and_the_result(cli: Cli) -> None:
+    assert (
+        cli("run", "app.py:handler", "--input", '{"amount": 10}', "--id", "o").stdout == 'charging 10\n{"charged":10}\n'
+    )
+    assert cli("run", "app.py:handler", "--id", "o").stdout == '{"charged":10}\n', "nothing runs twice"
+
+
+def test_json_is_the_run_object(cli: Cli) -> None:
+    done = cli("run", "app.py:handler", "--input", "-", "--json", text='{"amount": 2}')
+    run: dict[str, Any] = json.loads(done.stdout)
+    assert done.stderr == "charging 2\n"
+    assert {k: run[k] for k in ("door", "name", "status", "exit_code", "output")} == {
+        "door": "durable", "name": "app:handler", "status": "succeeded", "exit_code": 0, "output": {"charged": 2},
+    }  # fmt: skip
+    assert [node["key"] for node in run["tree"]] == ["charge", "wait"]
+    assert json.loads(cli("ls", "--json").stdout)[0]["id"] == run["id"]
+    assert json.loads(cli("show", run["id"][:12], "--json").stdout)["id"] == run["id"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("run", "app.py:nope"), 2, "app.py has no 'nope'; it has handler"),
+        (("run", "gone.py:handler"), 2, "gone.py: no such file"),
+        (("run", "handler"), 2, "write file.py:function"),
+        (("run", "app.py:charge"), 2, "no durable function"),
+        (("run", "app.py:handler", "--input", "{bad"), 2, "--input:1:2: no JSON"),
+        (("run", "app.py:handler", "--input", "@gone.json"), 2, "gone.json"),
+        (("run", "app.py:handler", "--id", "a b"), 2, "run id 'a b'"),
+        (("show", "nobody"), 2, "no run nobody"),
+        (("gc", "--older-than", "soon"), 2, "--older-than soon"),
+        (("ls", "--store", "mysql://x"), 2, "no such kind of store"),
+        (("ls", "--store", "sqlite:///app.py"), 7, "is no SQLite database"),
+        (("ls", "--store", "sqlite:////proc/none/x.db"), 7, "cannot be"),
+        (("doctor", "--store", "sqlite:///none.db"), 7, "no such file"),
+    ],
+)
+def test_bad_input_is_one_clear_line(cli: Cli, args: tuple[str, ...], code: int, says: str) -> None:
+    done = cli(*args, code=code)
+    assert done.stdout == ""
+    assert says in done.stderr
+
+
+def test_a_failed_run_can_be_looked_at_and_retried(cli: Cli) -> None:
+    failed = cli("run", "app.py:handler", "--input", '{"boom": true}', "--id", "b", code=1)
+    assert "error: division by zero" in failed.stderr
+    assert "stepwell retry b" in failed.stderr
+    shown = cli("show", "b").stdout
+    assert "boom  (step)  failed  ZeroDivisionError: division by zero" in shown
+    assert cli("retry", "b", "--skip", "boom").stdout == '{"charged":1}\n'
+    assert "INFO charge: charged 1" in cli("logs", "b").stdout
+    assert "Reopened" in cli("trace", "b").stdout
+    assert cli("wait", "b").stdout == "succeeded\n"
+    assert json.loads(cli("export", "b").stdout)["run"]["status"] == "succeeded"
+
+
+def test_no_wait_and_cancel(cli: Cli) -> None:
+    assert (
+        "stepwell resume w"
+        in cli("run", "app.py:handler", "--input", '{"wait": 600}', "--id", "w", "--no-wait", code=5).stderr
+    )
+    assert "would cancel run w" in cli("cancel", "w", "--dry-run").stderr
+    assert "run w is cancelled" in cli("cancel", "w").stderr
+    cli("cancel", "w", code=2)
+
+
+def test_detach_and_worker(cli: Cli) -> None:
+    assert cli("run", "app.py:handler", "--detach", "--id", "d").stdout == "d\n"
+    assert "pending" in cli("ls").stdout
+    cli("worker", "app.py", "--drain")
+    assert cli("wait", "d").stdout == "succeeded\n"
+
+
+def test_sigterm_hands_the_lease_back_and_a_killed_run_resumes(cli: Cli) -> None:
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        name = f"k{code}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stepwell.cli", "run", "app.py:handler", "--input", '{"wait": 1}', "--id", name],
+            cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        while "waiting" not in cli("ls").stdout:
+            assert process.poll() is None
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == code
+        if code == 143:
+            assert errors.endswith(f"interrupted; continue with: stepwell resume {name}\n")
+        assert cli("resume", name).stdout == '{"charged":1}\n'
+
+
+def test_doctor_and_gc(cli: Cli) -> None:
+    cli("run", "app.py:handler", "--id", "o")
+    assert "nothing is wrong" in cli("doctor").stdout
+    assert "would take away 1 runs" in cli("gc", "--older-than", "0s", "--dry-run").stdout
+    assert "took away 1 runs" in cli("gc", "--older-than", "0s").stdout
+    assert "RUN" in cli("ls").stdout
+
+
+def test_every_command_has_an_example(cli: Cli) -> None:
+    from stepwell.cli._commands import stepwell
+
+    for name, command in stepwell.commands.items():
+        assert f"stepwell {name}" in (command.help or ""), name
