@@ -17,9 +17,8 @@ from stepwell import DurableContext, StepContext, durable_execution, durable_ste
 from stepwell.durable.config import MapConfig
 
 FILES = {"airports": "airports.csv", "planes": "planes.csv", "weather": "weather.csv", "flights": "flights.csv.zip"}
-DELAYS = """SELECT carrier, f.month, f.hour, count(*) AS flights, count(dep_delay) AS departed,
-    sum(dep_delay) AS minutes_late, count(w.origin) AS with_weather, sum(precip > 0) AS in_rain,
-    round(avg(wind_speed), 3) AS wind_speed
+DELAYS = """SELECT carrier, f.month, f.hour, count(*) AS flights, count(dep_delay) AS departed, sum(dep_delay) AS late,
+    count(w.origin) AS with_weather, sum(precip > 0) AS in_rain, round(avg(wind_speed), 3) AS wind_speed
     FROM flights f LEFT JOIN weather w USING (origin, time_hour) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
 
 
@@ -51,7 +50,7 @@ def read(event: dict[str, Any], table: str, only: str = "") -> Iterator[list[str
 @noted_step
 def create_tables(step: StepContext, event: dict[str, Any]) -> None:
     for table in FILES:
-        columns = " NUMERIC, ".join(map(str, next(read(event, table))))  # SQLite leaves other text in such columns as is
+        columns = " NUMERIC, ".join(map(str, next(read(event, table))))  # text stays text
         step.connection.execute(f"CREATE TABLE {table} ({columns} NUMERIC)")
     step.connection.execute("CREATE UNIQUE INDEX weather_at ON weather (origin, time_hour)")
 

@@ -74,7 +74,7 @@ def test_json_is_the_run_object(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "says"),
+    "args, code, says",
     [
         (("run", "app.py:nope"), 2, "app.py has no 'nope'; it has handler"),
         (("run", "gone.py:handler"), 2, "gone.py: no such file"),

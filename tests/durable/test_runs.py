@@ -702,3 +702,22 @@ def test_steps_in_another_process(run: Run) -> None:
         return context.step(partial(double, 21), name="double", executor="process")
 
     assert run(handler) == 42
+
+
+def test_a_transactional_body_may_not_write_to_the_store_otherwise(tmp_path: Path) -> None:
+    engine = Engine(f"sqlite:///{tmp_path}/store.db")
+    other = durable_execution(name="other")(lambda event: event)
+
+    @durable_step
+    def load(context: Any) -> None:
+        engine.run(other)
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> None:
+        context.step(load(), transactional=True, retry=NEVER)
+
+    try:
+        with pytest.raises(UsageError, match="holds the store's write lock"):
+            engine.run(handler)
+    finally:
+        engine.stop()

@@ -168,7 +168,7 @@ FINE: dict[str, tuple[AnyRecord, ...]] = {
 def test_a_journal_that_keeps_all_rules(name: str) -> None:
     records = FINE[name]
     status = {RunSucceeded: "succeeded", RunFailed: "failed", RunCancelled: "cancelled", RunTimedOut: "timed_out"}
-    ended: Any = status[type(records[-1])]  # type: ignore[index]
+    ended: Any = status[type(records[-1])]
     assert check_run(rows(RUN, life(1), *records), open=False, status=ended) == []
 
 
@@ -261,6 +261,11 @@ BROKEN: dict[str, tuple[str, str, tuple[AnyRecord, ...]]] = {
     ),
     "a failed undo that nobody tells of": (
         "P6", "a", (*step("a", undo=True), RollbackStarted(T, "failed", BOOM), begin("undo/a"), fail("undo/a"), FAILED)
+    ),
+    "an end that tells of another undo": (
+        "P6", "a",
+        (*step("a", undo=True), RollbackStarted(T, "failed", BOOM), begin("undo/a"), fail("undo/a"),
+         RunFailed(T, ErrorRecord("RollbackFailed", "1 of the undo steps failed: aa: ValueError: boom"))),
     ),
     "rolled back into success": ("P6", "", (*step("a", undo=True), RollbackStarted(T, "failed", BOOM), *step("undo/a"), OK)),
     "rolled back into another end": (

@@ -49,7 +49,7 @@ def worker(store: str | None, apps: tuple[str, ...], concurrency: int, queues: t
         names = ", ".join(engine.functions.names()) or "whatever can be imported"
         click.echo(f"serving {', '.join(engine.queues)}: {names}; stop with Ctrl-C", err=True)
         while not stop.is_set():
-            if drain and not engine.host.lives and not list_rows(engine.store, _open(), None, 1):
+            if drain and not engine.host.lives and not engine.store.run_list(_open(), limit=1):
                 break
             stop.wait(0.1)
     return 0

@@ -93,6 +93,13 @@ class SqliteStore(Reading, Workers, Keeping):
                 if again or not _in_doubt(error):
                     raise trouble(self.path, error) from error
                 self.file.reopen()
+            except BaseException as error:
+                # A value that cannot be bound, an interrupt: nothing of the group may stay in an open transaction, or
+                # the next row would be written into it and be lost with it.
+                self.file.recover()
+                if isinstance(error, Exception):
+                    raise trouble(self.path, error) from error
+                raise
             else:
                 if any(batch.change is not None for batch in batches):
                     self.poke()

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from stepwell.core import encode_records
-from stepwell.errors import JournalError
+from stepwell.errors import JournalError, UsageError
 from stepwell.journal._api import Batch
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ class Writer:
         self._mutex = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
+        self._lent: int | None = None
+        """The thread that holds the mutex for more than one commit: it may not wait for it a second time."""
         self._inline = inline
         self._events = events
         self._thread: threading.Thread | None = None
@@ -163,10 +165,21 @@ class Writer:
         """
         if ticket.done:
             return ticket.result()
+        self.refuse_lent()
         self._try_commit()
         if not ticket.done:
             self._block(ticket)
         return ticket.result()
+
+    def refuse_lent(self) -> None:
+        """Raise where this thread would wait for itself.
+
+        Raises:
+            UsageError: a transactional step's body wrote to the same store in another way.
+        """
+        if self._lent is not None and self._lent == threading.get_ident():
+            message = "a transactional step holds the store's write lock: start runs and write records outside of it"
+            raise UsageError(message)
 
     def _try_commit(self) -> None:
         events = self._events
@@ -348,9 +361,11 @@ class _Exclusive:
 
     def __enter__(self) -> Self:
         writer = self._writer
+        writer.refuse_lent()
         if writer._events is not None:
             writer._events.enter()
         writer._mutex.acquire()
+        writer._lent = threading.get_ident()
         try:
             while writer._drain():
                 pass
@@ -376,6 +391,7 @@ class _Exclusive:
 
     def __exit__(self, *exc: object) -> None:
         writer = self._writer
+        writer._lent = None
         writer._mutex.release()
         if writer.queue:
             writer._kick()

@@ -5,6 +5,7 @@ Deliberately not `stepwell.core.fold`: an error there must not hide itself from 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -249,13 +250,10 @@ class RollbackWatch:
             if undo is None or not undo.ended:
                 state = "was never begun" if undo is None else f"is {undo.status}"
                 self.say("P6", key, f"the run ended in {type(end).__name__}, but the undo {state}")
-            elif undo.status == "failed" and key not in told:
+            elif undo.status == "failed" and not re.search(rf"(?<![\w/]){re.escape(key)}(?![\w/])", told):
                 self.say("P6", key, "its undo failed, and the run's end does not say so")
 
 
 def _told(error: ErrorRecord | None) -> str:
-    texts = []
-    while error is not None:
-        texts.append(f"{error.type}: {error.message}")
-        error = error.cause
-    return "\n".join(texts)
+    """What the end says of the rollback; its causes are the run's own error."""
+    return error.message if error is not None and error.type == "RollbackFailed" else ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import Fenced
 from stepwell.journal._api import End, GcResult, Note, Release, RunFilter
 from stepwell.testing._clock import START
-from stepwell.testing._store_rig import DAY, HOUR, StoreRig
+from stepwell.testing._store_rig import HOUR, StoreRig
 
 if TYPE_CHECKING:
     from stepwell.journal._api import Lease
@@ -34,25 +33,6 @@ class RetentionChecks(StoreRig):
         )
         self.commit(end)
         return lease
-
-    def blob(self, text: str, *, old: bool = True) -> bytes:
-        """A blob on record, untouched for two days if ``old``."""
-        digest = blake2b(text.encode(), digest_size=32).digest()
-        self.store.blob_put(digest, iter([text.encode()]))
-        if old:
-            self.blobs_age()
-        return digest
-
-    def blobs_age(self) -> None:
-        """All blobs were last touched two days ago: by the clock, or in an SQL database by its table."""
-        if self.store.kind == "memory":
-            self.clock.advance(2 * DAY / 1_000_000)
-            return
-        lease = self.start(f"ager-{self.store.run_count(RunFilter())}", door="ager")
-        transaction = self.store.transaction()
-        table = "stepwell.blob" if self.store.kind == "postgres" else "blob"
-        transaction.connection.execute(f"UPDATE {table} SET touched_at = touched_at - {2 * DAY}")
-        self.equal(transaction.commit(self.batch(lease, self.record())), None, "result of the transaction")
 
     def check_gc_takes_ended_runs(self) -> None:
         """Ended runs that match go with all that is theirs; open ones and those that do not match stay whole."""

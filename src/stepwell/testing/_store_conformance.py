@@ -16,6 +16,7 @@ from stepwell.testing._store_checks_claim import ClaimChecks, DueChecks, ReopenC
 from stepwell.testing._store_checks_gc import RetentionChecks
 from stepwell.testing._store_checks_hot import HotChecks, InboxChecks
 from stepwell.testing._store_checks_life import TransactionChecks, WholeStoreChecks
+from stepwell.testing._store_checks_race import RaceChecks
 from stepwell.testing._store_checks_read import BlobChecks, CatalogueChecks, DoorRowChecks, NoteChecks
 from stepwell.testing._store_checks_worker import WorkerChecks
 
@@ -37,6 +38,7 @@ class StoreConformance(
     RetentionChecks,
     TransactionChecks,
     WholeStoreChecks,
+    RaceChecks,
 ):
     """All checks, on one fresh database; an instance runs one of them."""
 

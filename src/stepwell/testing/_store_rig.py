@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import LifeStarted, Recorded, RunStarted, encode_records
@@ -236,6 +237,25 @@ class StoreRig:
         """The run's rows, as (seq, epoch, data)."""
         assert rid is not None
         return [(e.seq, e.epoch, e.data) for e in self.store.record_load(rid, after=after, limit=limit)]
+
+    def blob(self, text: str, *, old: bool = True) -> bytes:
+        """A blob on record, untouched for two days if ``old``."""
+        digest = blake2b(text.encode(), digest_size=32).digest()
+        self.store.blob_put(digest, iter([text.encode()]))
+        if old:
+            self.blobs_age()
+        return digest
+
+    def blobs_age(self) -> None:
+        """All blobs were last touched two days ago: by the clock, or in an SQL database by its table."""
+        if self.store.kind == "memory":
+            self.clock.advance(2 * DAY / 1_000_000)
+            return
+        lease = self.start(f"ager-{self.store.run_count(RunFilter())}", door="ager")
+        transaction = self.store.transaction()
+        table = "stepwell.blob" if self.store.kind == "postgres" else "blob"
+        transaction.connection.execute(f"UPDATE {table} SET touched_at = touched_at - {2 * DAY}")
+        self.equal(transaction.commit(self.batch(lease, self.record())), None, "result of the transaction")
 
     def seen(self, run_id: str) -> dict[str, object]:
         """All that the store tells of a run, for comparing before and after."""

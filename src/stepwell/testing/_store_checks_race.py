@@ -1,0 +1,213 @@
+"""Checks of the store conformance suite: what holds when several processes write at the same moment.
+
+Each of these threads has a store of its own and stands for a process; a race is run several times, since one round may
+miss the moment.
+"""
+
+from __future__ import annotations
+
+from threading import Barrier, Event, Thread
+from typing import TYPE_CHECKING
+
+from stepwell.core import StepStarted, StepSucceeded, decode_records
+from stepwell.errors import Fenced
+from stepwell.journal._api import End, InboxChanged, Park, RunExists, RunFilter
+from stepwell.testing._clock import START
+from stepwell.testing._invariants import check_run
+from stepwell.testing._store_rig import HOUR, MINUTE, StoreRig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepwell.journal._api import Batch, Lease, Store
+
+ROUNDS = 12
+
+
+class RaceChecks(StoreRig):
+    """Two at once."""
+
+    def race(self, *acts: Callable[[], object]) -> list[object]:
+        """Run all at the same moment, each on its own thread; what each returned. An error in one is raised here."""
+        results: list[object] = [None] * len(acts)
+        problems: list[BaseException] = []
+        gate = Barrier(len(acts))
+
+        def run(place: int, act: Callable[[], object]) -> None:
+            try:
+                gate.wait(30)
+                results[place] = act()
+            except BaseException as error:
+                problems.append(error)
+
+        threads = [Thread(target=run, args=pair) for pair in enumerate(acts)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if problems:
+            raise problems[0]
+        return results
+
+    def sound(self, run_id: str, *, open: bool = True) -> None:
+        """The run's journal keeps the invariants."""
+        row = self.row(run_id)
+        entries = self.store.record_load(row.rid)
+        rows = [(entry.seq, entry.epoch, decode_records(entry.data)) for entry in entries]
+        hot = self.store.hot_get(run_id)
+        found = check_run(rows, open=open, hot=hot)
+        self.equal([str(violation) for violation in found], [], f"violations in the journal of {run_id}")
+
+    def step(self, lease: Lease, key: str, seq: int) -> Batch:
+        """A whole step as one batch."""
+        return self.batch(lease, StepStarted(START, key, 1), StepSucceeded(START, key, "1"), seq=seq)
+
+    def check_race_of_starts(self) -> None:
+        """Of several processes that start one id at the same moment exactly one wins; the others are `RunExists`."""
+        stores = [self.open() for _ in range(3)]
+        for i in range(ROUNDS):
+            batches = [self.start_batch(f"r{i}", f"w{n}") for n in range(3)]
+            results = self.race(*(_committing(store, [batch]) for store, batch in zip(stores, batches, strict=True)))
+            firsts = [result[0] for result in results if isinstance(result, list)]
+            self.equal(sum(first is None for first in firsts), 1, f"winners among {firsts}")
+            lost = all(first is None or isinstance(first, RunExists) for first in firsts)
+            self.expect(lost, f"answers {firsts}")
+            self.equal(self.hot(f"r{i}").owner, f"w{firsts.index(None)}", "owner")
+            self.sound(f"r{i}")
+
+    def check_race_of_claims(self) -> None:
+        """Of several workers that claim one run at the same moment exactly one gets it."""
+        stores = [self.open() for _ in range(3)]
+        for i in range(ROUNDS):
+            self.start(f"r{i}", held=False)
+            seen = self.hot(f"r{i}")
+            claims = self.race(*(_claiming(self, store, seen.run_id, f"w{n}") for n, store in enumerate(stores)))
+            winners = [n for n, lease in enumerate(claims) if lease is not None]
+            self.equal(len(winners), 1, "winners")
+            self.equal((self.hot(f"r{i}").owner, self.hot(f"r{i}").epoch), (f"w{winners[0]}", 2), "owner and epoch")
+            self.equal(len(self.texts(seen.rid)), 2, "rows")
+
+    def check_race_of_claim_and_append(self) -> None:
+        """A claim and the holder's three queued batches at the same moment: the batches are all written before the
+        claim's row or fenced, never after it, and the answers say which.
+        """
+        other = self.open()
+        for i in range(ROUNDS):
+            old = self.start(f"r{i}", "w1")
+            group = [self.step(old, f"k{seq}", seq) for seq in (2, 3, 4)]
+            results, lease = self.race(_committing(self.store, group), _claiming(self, other, f"r{i}", "w2"))
+            assert isinstance(results, list)
+            written = [result is None for result in results]
+            self.expect(lease is not None, "the claim got nothing although the run's holder did not change")
+            self.expect(all(result is None or isinstance(result, Fenced) for result in results), f"answers {results}")
+            epochs = [epoch for _, epoch, _ in self.texts(old.rid)]
+            self.equal(epochs, [1] * (1 + sum(written)) + [2], f"epochs of the rows, where the answers are {results}")
+            self.expect(written == sorted(written, reverse=True), f"a batch was written behind a fenced one: {results}")
+            self.sound(f"r{i}")
+
+    def check_race_of_fact_and_park(self) -> None:
+        """A fact that comes while the holder parks is never slept over: the park is refused, or the run is due."""
+        other = self.open()
+        for i in range(ROUNDS):
+            lease = self.start(f"r{i}", queue=f"q{i}")
+            park = self.batch(lease, self.record(), change=Park(self.store.now() + HOUR, "x", 0, release=True))
+            results, told = self.race(_committing(self.store, [park]), _delivering(other, f"r{i}"))
+            assert isinstance(results, list)
+            self.equal(told, True, "answer to the fact")
+            if results[0] is None:
+                due = self.due(self.store.now() + MINUTE, queues=[f"q{i}"])
+                self.equal(due, [f"r{i}"], "due after a park and a fact at the same moment")
+            else:
+                self.expect(isinstance(results[0], InboxChanged), f"answer to the park: {results[0]!r}")
+                self.equal(self.hot(f"r{i}").status, "running", "status of the run whose park was refused")
+            self.equal(len(self.store.inbox_load(self.rid(lease))), 1, "facts in the inbox")
+
+    def check_race_of_fact_and_end(self) -> None:
+        """A fact that is taken for delivered is in the inbox of a run that was open; else the sender is told."""
+        other = self.open()
+        for i in range(ROUNDS):
+            lease = self.start(f"r{i}")
+            end = self.batch(lease, self.record(), change=End("succeeded"))
+            results, told = self.race(_committing(self.store, [end]), _delivering(other, f"r{i}"))
+            self.equal(results, [None], "answer to the end")
+            self.expect(told in (True, False), f"answer to the fact: {told!r}")
+            self.equal(self.store.hot_get(f"r{i}"), None, "hot row")
+
+    def check_race_of_facts(self) -> None:
+        """Facts from several processes at the same moment are all there, and the counter has counted them."""
+        stores = [self.open() for _ in range(3)]
+        lease = self.start("r")
+        for _ in range(ROUNDS):
+            self.race(*(_delivering(store, "r") for store in stores))
+        facts = self.store.inbox_load(self.rid(lease))
+        self.equal((len(facts), self.hot("r").inbox), (3 * ROUNDS, 3 * ROUNDS), "facts, and what the counter says")
+        self.equal(len({fact.n for fact in facts}), 3 * ROUNDS, "different numbers")
+
+    def check_race_of_writers(self) -> None:
+        """Several processes write runs of their own at the same time: no batch of theirs is lost or refused."""
+        stores = [self.open() for _ in range(3)]
+        leases = [self.start(f"r{n}", f"w{n}", store=store) for n, store in enumerate(stores)]
+
+        def write(store: Store, lease: Lease) -> Callable[[], object]:
+            groups = [[self.step(lease, f"k{seq}", seq)] for seq in range(2, 22)]
+            return lambda: [store.batch_commit(group) for group in groups]
+
+        results = self.race(*(write(*pair) for pair in zip(stores, leases, strict=True)))
+        self.equal(results, [[[None]] * 20] * 3, "answers")
+        for n, lease in enumerate(leases):
+            self.equal(len(self.texts(lease.rid)), 21, f"rows of r{n}")
+            self.sound(f"r{n}")
+
+    def check_race_of_gc_and_reuse(self) -> None:
+        """A writer that uses an old blob again while a collection runs keeps it: no record lacks its value."""
+        other = self.open(self.clock)
+        lease = self.start("r")
+        for i in range(ROUNDS // 2):
+            digest = self.blob(f"blob{i}")
+            batch = self.batch(lease, self.record(f"{i}"), blobs=[digest])
+
+            def use(digest: bytes = digest, text: str = f"blob{i}", batch: Batch = batch) -> object:
+                self.store.blob_put(digest, iter([text.encode()]))
+                return self.store.batch_commit([batch])
+
+            results, _ = self.race(use, lambda: [*other.gc(RunFilter(queue="none"), dry_run=False)])
+            self.equal(results, [None] if isinstance(results, list) else None, "answer to the batch")
+            lease.seq = batch.seq
+            self.equal(self.store.blob_get(digest), f"blob{i}".encode(), "the blob that the record refers to")
+
+    def check_wait_ends_at_a_change(self) -> None:
+        """A wait ends soon after another process made a run due; it is a hint, so the change is made several times."""
+        lease = self.start("r")
+        self.park(lease, None)
+        watcher, other = self.open(), self.open()
+        ended = Event()
+
+        def wait() -> None:
+            watcher.wait(60)
+            ended.set()
+
+        watcher.wait(0)
+        thread = Thread(target=wait)
+        thread.start()
+        for _ in range(100):
+            other.fact_deliver("r", "signal", START, b"s")
+            if ended.wait(0.1):
+                break
+        seen = ended.is_set()
+        while thread.is_alive():
+            watcher.poke()
+            thread.join(0.01)
+        self.expect(seen, "ten seconds of facts did not end the wait")
+
+
+def _committing(store: Store, batches: list[Batch]) -> Callable[[], object]:
+    return lambda: store.batch_commit(batches)
+
+
+def _claiming(rig: RaceChecks, store: Store, run_id: str, worker: str) -> Callable[[], object]:
+    hot = rig.hot(run_id)
+    return lambda: store.run_claim(hot, worker, rig.taken(hot, worker))
+
+
+def _delivering(store: Store, run_id: str) -> Callable[[], object]:
+    return lambda: store.fact_deliver(run_id, "signal", START, b"s")
