@@ -39,12 +39,13 @@ check: .venv/.test ## lint, format, types, import floors, sizes
 	@$(VENV) -m mypy
 	@.venv/bin/lint-imports --no-logo
 	@$(VENV) scripts/check_sizes.py
+	@$(VENV) scripts/docs_cli.py --check
 
 bench: .venv/.test ## measure against the limits of this machine
 	@$(VENV) -m bench $(ARGS)
 
 soak: .venv/.test ## run the seeded and the killing tests for longer (SEEDS= ROUNDS=)
-	@$(VENV) -m pytest --seeds $(SEEDS) --rounds $(ROUNDS) tests/simulated tests/killed $(ARGS)
+	@$(VENV) -m pytest --seeds $(SEEDS) --rounds $(ROUNDS) tests/killed $(wildcard tests/simulated) $(ARGS)
 
 docs: .venv/.test ## write the command-line reference anew
 	@$(VENV) scripts/docs_cli.py

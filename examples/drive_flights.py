@@ -99,6 +99,18 @@ def months(steps: Mapping[str, Step]) -> tuple[int, int]:
     return sum(step.successes > 0 for step in loads), sum(step.open for step in loads)
 
 
+def in_the_middle(steps: Mapping[str, Step]) -> bool:
+    """Whether enough months are loaded and another load has begun and not ended."""
+    loaded, loading = months(steps)
+    return loaded >= MONTHS_BEFORE_THE_KILL and loading >= 1
+
+
+def deep_in_a_load(steps: Mapping[str, Step], now: int) -> bool:
+    """Whether about half the time has passed that a month takes, so that the kill costs some work."""
+    ends = sorted(step.succeeded_at for key, step in steps.items() if key.endswith(MONTH) and step.successes)
+    return len(ends) > 1 and now - ends[-1] >= (ends[-1] - ends[0]) / (len(ends) - 1) / 2
+
+
 def percent(steps: Mapping[str, Step]) -> float:
     """How far the run has come: the weights of its steps add up to 100."""
     return sum(step.weight for step in steps.values() if step.successes)
@@ -316,11 +328,10 @@ def run_and_kill(watch: Watch, ledger: Path, warehouse: Path) -> Kill:
     }
     target = f"{HERE / 'flights.py'}:load_year"
 
-    def in_the_middle(steps: dict[str, Step]) -> bool:
-        loaded, loading = months(steps)
-        return loaded >= MONTHS_BEFORE_THE_KILL and loading >= 1
+    def now_pull(steps: dict[str, Step]) -> bool:
+        return in_the_middle(steps) and deep_in_a_load(steps, time.time_ns() // 1000)
 
-    process = drive(["run", target, "--id", RUN, "--input", json.dumps(event)], watch, in_the_middle)
+    process = drive(["run", target, "--id", RUN, "--input", json.dumps(event)], watch, now_pull)
     at = kill(process)
     steps = watch.look()
     if process.returncode != -signal.SIGKILL or not in_the_middle(steps):
@@ -346,7 +357,7 @@ def print_steps(steps: Mapping[str, Step], works: Mapping[str, Sequence[Work]]) 
     for key, step in steps.items():
         done = works.get(key, ())
         ended = sum(work.ended > 0 for work in done)
-        mark = "  ← was cut short" if step.lives_lost else ""
+        mark = "  ← open at the kill" if step.lives_lost else ""
         print(
             f"{key.removesuffix(MONTH):28}{step.attempts:8}{step.successes:11}"
             f"{step.lives_lost:12}{'':3}{len(done):6}{ended:7}{mark}"
@@ -363,7 +374,9 @@ def checks_of_runs(
     cut = sum(step.lives_lost > 0 for step in steps.values())
     yield cut >= 1, f"{cut} steps had begun and not ended when the process died"
     again = [key for key in on_record for work in works.get(key, ()) if work.life > 1]
-    late = [key for key, done in works.items() for work in done if 0 < steps[key].succeeded_at < work.begun]
+    late = [
+        key for key, done in works.items() for work in done if key in steps and 0 < steps[key].succeeded_at < work.begun
+    ]
     yield not again and not late, "no body began after its success was on record"
     ended = Counter(key for key, done in works.items() for work in done if work.ended)
     successes = sum(step.successes for step in steps.values())

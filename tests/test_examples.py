@@ -73,7 +73,7 @@ def test_the_year_is_loaded_and_reported_as_the_driver_computes_it(data: Path, t
     works = driver.ledger_of(ledger.read_text("utf-8").splitlines())
     assert driver.percent(steps) == 100.0
     assert driver.months(steps) == (12, 0)
-    checks = dict((what, holds) for holds, what in driver.checks_of_runs(steps, works, set(), kills=0))
+    checks = {what: holds for holds, what in driver.checks_of_runs(steps, works, set(), kills=0)}
     assert checks.pop("0 steps had begun and not ended when the process died") is False
     assert all(checks.values()), checks
 
@@ -123,6 +123,12 @@ def test_lives_lost_count_for_the_steps_that_were_open() -> None:
     assert driver.months(driver.steps_of(killed_run()[:4])) == (1, 1)
     steps = driver.steps_of(killed_run())
     assert [(step.attempts, step.successes, step.lives_lost) for step in steps.values()] == [(1, 1, 0), (1, 1, 1)]
+
+
+def test_the_plug_is_pulled_half_way_into_a_load() -> None:
+    steps = driver.steps_of([StepSucceeded(at, f"load_months[{at}]/load_month", "1") for at in (100, 200, 300)])
+    assert not driver.deep_in_a_load(steps, 349)
+    assert driver.deep_in_a_load(steps, 350)
 
 
 def test_work_is_lost_where_a_body_ran_again() -> None:

@@ -351,11 +351,10 @@ class MemoryStore:
             self._seen, self._poked = data.version, False
 
     def poke(self) -> None:
-        """Make every `wait` on this view return."""
-        data = self._data
-        with data.changed:
+        """Make every `wait` on this view return. Harmless on a closed one, where nobody waits."""
+        with self._shared.changed:
             self._poked = True
-            data.changed.notify_all()
+            self._shared.changed.notify_all()
 
     def check(self) -> Iterator[str]:
         """Blobs that records refer to and that are gone."""
