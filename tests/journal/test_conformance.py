@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +60,14 @@ def test_postgres(check: str, postgres_database: str) -> None:
 def test_each_check_states_its_rule() -> None:
     for name in StoreConformance.checks():
         assert inspect.getdoc(getattr(StoreConformance, name)), name
+
+
+def test_the_suite_needs_no_test_framework() -> None:
+    modules = "_store_conformance, _invariants, _clock"
+    seen = "[name for name in ('pytest', '_pytest', 'hypothesis') if name in sys.modules]"
+    code = f"import sys; from stepwell.testing import {modules}; print({seen})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
 
 
 def test_the_suite_says_what_a_store_breaks() -> None:

@@ -50,7 +50,7 @@ def start(engine: Engine, target: str, options: dict[str, Any]) -> int:
 
 
 def _none() -> Any:
-    from stepwell.client._engine import NONE
+    from stepwell.client._none import NONE
 
     return NONE
 

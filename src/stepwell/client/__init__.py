@@ -1,11 +1,39 @@
 """Starting runs, waiting for them, looking at them and putting them right: what people's code and the CLI call."""
 
-from stepwell.client._drive import Parked
-from stepwell.client._engine import Engine
-from stepwell.client._functions import load_module, load_target
-from stepwell.client._handle import RunHandle
-from stepwell.client._module import engine_for, run, run_async, start
-from stepwell.client._views import exit_code, list_rows, run_object
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwell.client._drive import Parked as Parked
+    from stepwell.client._engine import Engine as Engine
+    from stepwell.client._functions import load_module as load_module
+    from stepwell.client._functions import load_target as load_target
+    from stepwell.client._handle import RunHandle as RunHandle
+    from stepwell.client._module import engine_for as engine_for
+    from stepwell.client._module import run as run
+    from stepwell.client._module import run_async as run_async
+    from stepwell.client._module import start as start
+    from stepwell.client._views import exit_code as exit_code
+    from stepwell.client._views import list_rows as list_rows
+    from stepwell.client._views import run_object as run_object
+
+# Name -> module. Imported when first asked for (PEP 562): who only decorates a function does not pay for the engine.
+_NAMES = {
+    "Engine": "_engine",
+    "Parked": "_drive",
+    "RunHandle": "_handle",
+    "engine_for": "_module",
+    "exit_code": "_views",
+    "list_rows": "_views",
+    "load_module": "_functions",
+    "load_target": "_functions",
+    "run": "_module",
+    "run_async": "_module",
+    "run_object": "_views",
+    "start": "_module",
+}
 
 __all__ = [
     "Engine",
@@ -21,3 +49,13 @@ __all__ = [
     "run_object",
     "start",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _NAMES.get(name)
+    if module is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value

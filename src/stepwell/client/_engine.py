@@ -10,6 +10,7 @@ from stepwell.client._drive import Drive
 from stepwell.client._functions import Functions, load_target
 from stepwell.client._handle import RunHandle
 from stepwell.client._ids import checked_id, new_id
+from stepwell.client._none import NONE
 from stepwell.client._outcome import blocked_error, outcome
 from stepwell.core import US
 from stepwell.durable._program import DurableProgram
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from stepwell.durable._function import DurableFunction
     from stepwell.journal import Clock, HotRow, RunRow, Store
     from stepwell.runtime import Life
-
-NONE: Any = type("Missing", (), {"__repr__": lambda _self: "<none>"})()
-"""No input was given: the event is ``{}`` for a new run, the recorded one for a known id."""
 
 
 class Engine:

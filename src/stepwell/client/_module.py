@@ -7,12 +7,12 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from stepwell.client._engine import NONE, Engine
-from stepwell.journal import store_url
+from stepwell.client._none import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.client._engine import Engine
     from stepwell.client._handle import RunHandle
 
 _engines: dict[str, Engine] = {}
@@ -21,6 +21,10 @@ _lock = threading.Lock()
 
 def engine_for(store: str | None = None) -> Engine:
     """The engine of this process for a store; it drives only the runs that it is asked for."""
+    # Importing `run` costs nothing; calling it brings the engine.
+    from stepwell.client._engine import Engine
+    from stepwell.journal import store_url
+
     url = store_url(store)
     with _lock:
         if url not in _engines:

@@ -158,7 +158,9 @@ def record(run: RunState, want: Wanted, make: Callable[[], tuple[Payload, Any]],
     if op is not None and op.status == "succeeded":
         return (yield Decode(want, op.payload))
     payload, value = make()
-    yield Ride((Recorded((yield NOW), want.key, want.kind, payload, undo),))
+    recorded = (Recorded((yield NOW), want.key, want.kind, payload, undo),)
+    # What is to be undone must be folded before a failure right behind it asks what there is to undo.
+    yield Commit(recorded) if undo else Ride(recorded)
     return value
 
 

@@ -272,8 +272,10 @@ def _reopened(run: RunState, r: Reopened) -> None:
             if above is not None and above.ended:
                 above.status = "reopened"
             parent = parent_of(parent)
-    for key in [k for k, op in run.ops.items() if op.kind == "completion" and _is_reopened(run, parent_of(k))]:
-        del run.ops[key]
+    for op in run.ops.values():
+        # A batch that ends anew decides anew which branches it lets go of.
+        if op.status == "cancelled" and _is_reopened(run, parent_of(op.key)):
+            op.status = "reopened"
 
 
 def _is_reopened(run: RunState, key: str) -> bool:

@@ -73,7 +73,7 @@ class Lease:
     this lease, ``seq`` the last row that this holder wrote or saw, ``inbox`` how many inbox facts it has seen.
     """
 
-    __slots__ = ("epoch", "inbox", "rid", "run_id", "seq", "worker")
+    __slots__ = ("broken", "epoch", "inbox", "rid", "run_id", "seq", "worker")
 
     def __init__(  # one argument a column of the hot row
         self, run_id: str, worker: str, *, rid: int | None = None, epoch: int = 1, seq: int = 0, inbox: int = 0
@@ -84,6 +84,8 @@ class Lease:
         self.epoch = epoch
         self.seq = seq
         self.inbox = inbox
+        self.broken: BaseException | None = None
+        """Why a batch of this holder was not written: no other records of its may follow (the writer sees to it)."""
 
 
 class NewRun(msgspec.Struct, frozen=True):

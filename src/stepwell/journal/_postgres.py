@@ -265,9 +265,9 @@ class PostgresStore:
         self._waiter.wait(timeout)
 
     def poke(self) -> None:
-        """Make every `wait` of this process return."""
-        self._alive()
-        self._waiter.poke()
+        """Make every `wait` of this process return. Harmless after `close`: a life may end behind its store."""
+        if not self._closed and self._pid == os.getpid():
+            self._waiter.poke()
 
     def check(self) -> Iterator[str]:
         """Problems of the database itself, one line each."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from stepwell.core import encode_records
 from stepwell.errors import JournalError, UsageError
-from stepwell.journal._api import Batch
+from stepwell.journal._api import Batch, InboxChanged, Release, RunExists
 
 if TYPE_CHECKING:
     import asyncio
@@ -283,6 +283,9 @@ class Writer:
         else:
             with self.queue_lock:
                 tickets = [queue.popleft() for _ in range(min(len(queue), GROUP))]
+        behind = [ticket for ticket in tickets if _is_behind(ticket)]
+        if behind:
+            tickets = [ticket for ticket in tickets if ticket not in behind]
         error: JournalError | None = None
         refused: list[JournalError | None] = []
         try:
@@ -294,7 +297,9 @@ class Writer:
             error.__cause__ = caught
         for position, ticket in enumerate(tickets):
             ticket.error = error or refused[position]
-        self._settle(tickets)
+            if ticket.batch.records and not isinstance(ticket.error, InboxChanged | RunExists | None):
+                ticket.batch.lease.broken = ticket.error
+        self._settle([*tickets, *behind])
         return bool(queue)
 
     def _write(self, tickets: Sequence[Ticket]) -> list[JournalError | None]:
@@ -345,6 +350,19 @@ class Writer:
                 loop.call_soon_threadsafe(_wake_all, futures)
             except RuntimeError:
                 pass  # the loop is closed; its runs are given up by the beat (ENGINE.md §2), the writer goes on
+
+
+def _is_behind(ticket: Ticket) -> bool:
+    """Behind a batch that was not written, a journal would have a hole: refuse what comes. The lease is handed back."""
+    batch = ticket.batch
+    broken = batch.lease.broken
+    if broken is None or not batch.records:
+        return False
+    if isinstance(batch.change, Release) and batch.change.status != "blocked":
+        batch.records = ()
+        return False
+    ticket.error = broken
+    return True
 
 
 def _wake_all(futures: list[asyncio.Future[None]]) -> None:

@@ -34,13 +34,22 @@ async def call_async(scope: Scope, effect: Call) -> Done | Failed:
         else:
             value = await _on_thread(attempt, body)
             if hasattr(type(value), "__await__"):
-                value = await value
+                value = await _in_attempt(attempt, value)
         return done(attempt, body, want, value)
     except Exception as error:
         return failed(life, error)
     finally:
         attempt.over = True
         life.partial.pop(want.key, None)
+
+
+async def _in_attempt(attempt: Attempt, value: Any) -> Any:
+    """Await what a body gave that did not look async (an undo in a lambda): it is still this attempt's body."""
+    token = current_attempt.set(attempt)
+    try:
+        return await value
+    finally:
+        current_attempt.reset(token)
 
 
 async def _awaited(attempt: Attempt, body: Body) -> Any:

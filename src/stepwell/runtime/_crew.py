@@ -140,11 +140,16 @@ class Crew:
         except BranchUnwound as unwound:
             wait: Wait = unwound.args[0]
             with self.life.lock:
-                self._under_way -= 1
-                heapq.heappush(self._unwound, (wait.until or 0, index, wait))
-                if self.waiting is not None:
-                    self.waiting.until = self._next_due()
-            self.wake()
+                over = self.life.over is not None or branch.gone
+                if not over:
+                    self._under_way -= 1
+                    heapq.heappush(self._unwound, (wait.until or 0, index, wait))
+                    if self.waiting is not None:
+                        self.waiting.until = self._next_due()
+            if over:
+                self.post(branch, None)
+            else:
+                self.wake()
         except (BranchOver, ReplayEnd):
             self.post(branch, None)
         except Suspend:
@@ -163,6 +168,17 @@ class Crew:
 
     def take_event(self) -> BranchEnded:
         """The next branch that ends; meanwhile this thread runs what finds no thread of its own."""
+        try:
+            return self._next_event()
+        except Suspend:
+            # Unwound branches have no thread that would end them: they go with their coordinator.
+            with self.life.lock:
+                for _, _, wait in self._unwound:
+                    self.life.branch_remove(wait.branch)
+                self._unwound.clear()
+            raise
+
+    def _next_event(self) -> BranchEnded:
         life, branch = self.life, self.scope.branch
         while True:
             with life.lock:

@@ -140,6 +140,14 @@ class BatonThreads:
         if self.dead and gate is not self._empty:
             raise Unplugged
 
+    def run_here(self) -> bool:
+        """For a loop that holds the baton and has nothing to do: run what is queued on this thread."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            if job.take():
+                job.run()
+        return bool(jobs)
+
     def drain(self) -> None:
         """Let every job end that was begun; queued ones are dropped if the process is gone."""
         while self._running or (self._jobs and not self.dead):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
@@ -29,14 +29,13 @@ from stepwell.core import (
     fold_all,
 )
 from stepwell.errors import Corrupt
-from stepwell.testing._invariants_keys import OUTCOMES, KeyWatch, RollbackWatch, RunEnd
+from stepwell.testing._invariants_keys import OUTCOMES, KeyWatch, RollbackWatch, Rule, RunEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from stepwell.journal import EndStatus, HotRow, Note
 
-Rule = Literal["P1", "P3", "P5", "P6", "P7", "attempts", "waits", "scopes", "ends", "order"]
 Row = tuple[int, int, "Sequence[AnyRecord]"]
 """One row of a journal: seq, epoch, records."""
 
@@ -46,7 +45,7 @@ class Violation(msgspec.Struct, frozen=True):
 
     ``rule`` is the promise, or ``attempts`` (numbers and starts of attempts), ``waits`` (nothing before its time),
     ``scopes`` (nothing inside what has ended), ``ends`` (nothing after the end), ``order`` (a journal that no run can
-    have). ``key`` is "" where it is about the run itself.
+    have); whoever holds a journal against something else may add names. ``key`` is "" where it is about the run itself.
     """
 
     rule: str
@@ -130,7 +129,7 @@ class _Watch:
         self.blocked: RunBlocked | None = None
         self.parked: Parked | None = None
 
-    def say(self, rule: str, key: str, message: str) -> None:
+    def say(self, rule: Rule, key: str, message: str) -> None:
         """Note one violation."""
         self.found.append(Violation(rule, key, message))
 

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from stepwell.core import AnyRecord, Kind
     from stepwell.errors import ErrorRecord
 
-    Say = Callable[[str, str, str], None]
+    Say = Callable[["Rule", str, str], None]
+
+Rule = Literal["P1", "P3", "P5", "P6", "P7", "attempts", "waits", "scopes", "ends", "order"]
 
 UNDO = "undo/"
 """Where the steps stand that undo others."""

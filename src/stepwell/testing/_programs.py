@@ -85,6 +85,8 @@ def _node(dice: random.Random, depth: int, index: int) -> Node:
             return Node("poll", name, fails=dice.randint(0, 2), seconds=dice.choice([1, 30]))
         case "on_failure":
             return Node("on_failure", name, undo_fails=_undo_fails(dice))
+        case "once":
+            return Node("once", f"once{index}")
         case _:
             return Node(what, name)
 

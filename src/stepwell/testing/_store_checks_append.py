@@ -275,6 +275,18 @@ class GroupChecks(StoreRig):
         self.equal(len(self.texts(one.rid)), 2, "rows of the run with the gap")
         self.equal(len(self.texts(two.rid)), 3, "rows of the other run")
 
+    def check_group_refuses_what_follows_without_records(self) -> None:
+        """That holds for a batch without records as well: a release must not overtake the step that was refused."""
+        one, two = self.start("one"), self.start("two")
+        for release in (Release("interrupted"), None):
+            large = self.batch(one, self.record("large"))
+            large.data = bytes(MAX_ROW_BYTES + 1)
+            said = [Note("k", "log", START, "after")]
+            group = [large, self.batch(two, self.record()), self.batch(one, change=release, notes=said)]
+            before = self.seen("one")
+            self.kinds(self.submit(*group), [JournalError, None, JournalError], "results")
+            self.equal(self.seen("one"), before, "what is on record of the run whose step was refused")
+
     def check_group_with_one_too_large(self) -> None:
         """A row over `MAX_ROW_BYTES` is refused alone, with a `JournalError` that is not `Fenced`; its run goes on."""
         one, two = self.start("one"), self.start("two")
