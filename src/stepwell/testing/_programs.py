@@ -51,7 +51,7 @@ def _size(node: Node) -> int:
     return 1 + sum(_size(inner) for part in node.inside for inner in part)
 
 
-LEAVES: tuple[What, ...] = ("step",) * 7 + ("wait", "poll", "once", "on_failure", "now", "random")  # type: ignore[assignment]
+LEAVES: tuple[What, ...] = ("step",) * 7 + ("wait", "poll", "once", "on_failure", "now", "random")
 SCOPES: tuple[What, ...] = ("child", "map", "parallel", "with_retry")
 
 
