@@ -14,6 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that `make soak` turns up."""
     group = parser.getgroup("stepwell")
     group.addoption("--seeds", type=int, default=SEEDS, help="how many seeds the simulated ring plays")
+    group.addoption("--seed", type=int, default=None, help="the one seed that the simulated ring plays")
     group.addoption("--rounds", type=int, default=ROUNDS, help="how many times the killed ring kills a process")
 
 

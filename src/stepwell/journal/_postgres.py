@@ -266,7 +266,8 @@ class PostgresStore:
 
     def poke(self) -> None:
         """Make every `wait` of this process return. Harmless after `close`: a life may end behind its store."""
-        if not self._closed and self._pid == os.getpid():
+        if not self._closed:
+            self._alive()
             self._waiter.poke()
 
     def check(self) -> Iterator[str]:

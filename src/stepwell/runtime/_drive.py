@@ -26,7 +26,7 @@ from stepwell.core import (
 from stepwell.errors import NonDeterminismError
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
-from stepwell.runtime._api import BranchUnwound, ReplayEnd
+from stepwell.runtime._api import BranchUnwound, ReplayEnd, Unwinding
 from stepwell.runtime._bodies import call
 from stepwell.runtime._frames import user_line
 from stepwell.runtime._scope import Scope
@@ -69,7 +69,10 @@ def _ride(scope: Scope, effect: Ride) -> None:
     life = scope.life
     if life.replay_only:
         raise ReplayEnd
-    life.ride(effect.records)
+    with life.lock:
+        # As a commit: nothing of a branch that was let go of is written, not even later.
+        life.usable(scope.branch)
+        life.ride(effect.records)
 
 
 def _decode(scope: Scope, effect: Decode) -> Any:
@@ -117,6 +120,9 @@ def _park(scope: Scope, effect: Park) -> None:
     life, branch, until, records = scope.life, scope.branch, effect.until, effect.records
     if life.replay_only:
         raise ReplayEnd
+    if records and type(life.over) is Unwinding:
+        # The attempt is over, whatever becomes of the run: an undo would begin it again.
+        life.commit(branch, records)
     while until > life.store.now():
         with life.lock:
             life.usable(branch)

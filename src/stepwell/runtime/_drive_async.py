@@ -18,7 +18,7 @@ from stepwell.core import (
 from stepwell.errors import Suspend
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
-from stepwell.runtime._api import ReplayEnd
+from stepwell.runtime._api import ReplayEnd, Unwinding
 from stepwell.runtime._bodies_async import call_async
 from stepwell.runtime._drive import QUICK, inner_scope, may_end_inside, parked, scope_done
 from stepwell.runtime._values import failed
@@ -66,6 +66,8 @@ async def _park_async(scope: Scope, effect: Park) -> None:
         raise ReplayEnd
     wait: Wait | None = None
     try:
+        if records and type(life.over) is Unwinding:
+            await life.commit_async(branch, records)
         while until > life.store.now():
             with life.lock:
                 life.usable(branch)

@@ -244,7 +244,8 @@ def outcome_of(reader: Any, row: Any) -> tuple[Any, ...]:
     try:
         return ("value", outcome(reader, row))
     except RollbackFailed as error:
-        return ("RollbackFailed", type(error.__cause__).__name__)
+        # Which steps there were to undo depends on who was first in a batch that ends early: P6 looks at that.
+        return ("RunFailed", str(error.__cause__))
     except RunCancelled:
         return ("RunCancelled",)
     except Exception as error:

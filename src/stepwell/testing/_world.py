@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from stepwell.core import LifeStarted, Recorded, StepFailed, StepRetryPlanned, StepStarted, StepSucceeded
-from stepwell.core._fold import fold_all
-from stepwell.core._state import RunState
+from stepwell.core import RunState, StepFailed, StepRetryPlanned, StepStarted, StepSucceeded, fold_all
 from stepwell.errors import JournalError
 from stepwell.testing._baton import BatonThreads, Unplugged
 from stepwell.testing._clock import VirtualClock
@@ -193,8 +191,6 @@ class World:
                     self._failed.add(key)
                 case StepRetryPlanned(key=key, attempt=attempt, until=until):
                     self._planned[key] = (attempt, until)
-                case LifeStarted() | Recorded():
-                    pass
                 case _:
                     pass
 
