@@ -165,10 +165,20 @@ class AsyncDurableContext(Operations):
         """Undo what this scope has done and can be undone, last first, now."""
         keys = await self._go(self._rollback_keys())
         self._scope.life.op_begin(self._scope.branch)
+        # An undo that has begun is not cut short: were the run cancelled meanwhile, it would begin again.
+        undoing = asyncio.ensure_future(undo_keys_async(self._scope, keys))
+        cancelled: asyncio.CancelledError | None = None
         try:
-            await undo_keys_async(self._scope, keys)
+            while not undoing.done():
+                try:
+                    await asyncio.wait({undoing})
+                except asyncio.CancelledError as error:
+                    cancelled = error
+            undoing.result()
         finally:
             self._scope.life.op_end(self._scope.branch)
+        if cancelled is not None:
+            raise cancelled
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far this scope has come: ``done`` of ``total``, or ``done`` as a fraction."""
