@@ -18,7 +18,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 def page() -> str:
     """The whole reference."""
     codes = (
-        "Exit codes: 0 succeeded · 1 failed, timed out or blocked · 2 usage, bad input, changed code · 4 held by "
+        "Exit codes: 0 succeeded · 1 failed, timed out or blocked · 2 usage, bad input, changed code · 3 nothing ran "
+        "because what it depends on has not run · 4 held by "
         "somebody else · 5 parked · 6 cancelled · 7 store unusable · 130/143 interrupted."
     )
     parts = [f"# Command line\n\nMade from the commands by `make docs`. {codes}\n"]

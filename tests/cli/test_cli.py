@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 APP = """
+import subprocess
+import time
+
 from stepwell import Retry, durable_execution, durable_step
 
 @durable_step
@@ -20,6 +23,19 @@ def charge(step_context, amount):
     print("charging", amount)
     step_context.logger.info("charged %s", amount)
     return {"charged": amount}
+
+@durable_execution
+def sleeper(event, context):
+    return context.step(lambda _: time.sleep(event.get("seconds", 0)) or "slept", name="nap")
+
+@durable_execution
+def broken_pipe(event, context):
+    raise EOFError("no more")
+
+@durable_execution
+def noisy(event, context):
+    context.step(lambda _: subprocess.run(["echo", "from a child"], check=True) and None, name="echo")
+    return 1
 
 @durable_execution
 def handler(event, context):
@@ -37,15 +53,20 @@ class Cli:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "app.py").write_text(APP)
+        (folder / "broken.py").write_text("\n1 / 0\n")
+        (folder / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+        (folder / "empty.py").write_text("")
         self.env = {**os.environ, "COLUMNS": "100", "STEPWELL_STORE": "sqlite:///store.db"}
 
-    def __call__(self, *args: str, code: int = 0, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *args: str, code: int = 0, text: str | None = None, trace: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "stepwell.cli", *args],
             cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60, input=text, check=False,
         )  # fmt: skip
         assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
+        assert trace or "Traceback" not in done.stderr
         return done
 
 
@@ -76,7 +97,7 @@ def test_json_is_the_run_object(cli: Cli) -> None:
 @pytest.mark.parametrize(
     "args, code, says",
     [
-        (("run", "app.py:nope"), 2, "app.py has no 'nope'; it has handler"),
+        (("run", "app.py:nope"), 2, "app.py has no 'nope'; it has broken_pipe, handler, noisy"),
         (("run", "gone.py:handler"), 2, "gone.py: no such file"),
         (("run", "handler"), 2, "write file.py:function"),
         (("run", "app.py:charge"), 2, "no durable function"),
@@ -87,7 +108,14 @@ def test_json_is_the_run_object(cli: Cli) -> None:
         (("gc", "--older-than", "soon"), 2, "--older-than soon"),
         (("ls", "--store", "mysql://x"), 2, "no such kind of store"),
         (("ls", "--store", "sqlite:///app.py"), 7, "is no SQLite database"),
-        (("ls", "--store", "sqlite:////proc/none/x.db"), 7, "cannot be"),
+        (("run", "app.py:handler", "--store", "sqlite:////proc/none/x.db"), 7, "cannot be"),
+        (("ls", "--status", "done"), 2, "'done' is not one of"),
+        (("run", "app.py:handler", "--hold", "-1"), 2, "--hold"),
+        (("run", "app.py:handler", "--input", "[" * 100_000), 2, "nested too deeply"),
+        (("run", "broken.py:handler"), 2, "broken.py:2; --debug shows"),
+        (("run", "leaves.py:handler"), 2, "it ended the process with sys.exit(0)"),
+        (("worker", "empty.py"), 2, "empty.py has no durable function"),
+        (("retry", "nobody", "--set", "x"), 2, "write STEP=JSON"),
         (("doctor", "--store", "sqlite:///none.db"), 7, "no such file"),
     ],
 )
@@ -108,6 +136,10 @@ def test_a_failed_run_can_be_looked_at_and_retried(cli: Cli) -> None:
     assert "Reopened" in cli("trace", "b").stdout
     assert cli("wait", "b").stdout == "succeeded\n"
     assert json.loads(cli("export", "b").stdout)["run"]["status"] == "succeeded"
+    debug = cli("run", "app.py:handler", "--input", '{"boom": true}', "--id", "b2", "--debug", code=1, trace=True)
+    assert "Traceback" in debug.stderr
+    assert "would run boom again in run b2" in cli("retry", "b2", "--dry-run").stdout
+    cli("retry", "b2", "--skip", "nope", "--dry-run", code=2)
 
 
 def test_no_wait_and_cancel(cli: Cli) -> None:
@@ -115,9 +147,12 @@ def test_no_wait_and_cancel(cli: Cli) -> None:
         "stepwell resume w"
         in cli("run", "app.py:handler", "--input", '{"wait": 600}', "--id", "w", "--no-wait", code=5).stderr
     )
-    assert "would cancel run w" in cli("cancel", "w", "--dry-run").stderr
+    again = cli("run", "app.py:handler", "--id", "w", "--no-wait", code=5)
+    assert again.stdout == "", "a second caller does not wait either"
+    assert "would cancel run w" in cli("cancel", "w", "--dry-run").stdout
     assert "run w is cancelled" in cli("cancel", "w").stderr
     cli("cancel", "w", code=2)
+    cli("cancel", "w", "--dry-run", code=2)
 
 
 def test_detach_and_worker(cli: Cli) -> None:
@@ -158,3 +193,71 @@ def test_every_command_has_an_example(cli: Cli) -> None:
 
     for name, command in stepwell.commands.items():
         assert f"stepwell {name}" in (command.help or ""), name
+
+
+def test_what_the_handler_raised_means_nothing_to_the_command_line(cli: Cli) -> None:
+    done = cli("run", "app.py:broken_pipe", "--id", "e", code=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: no more\n")
+
+
+def test_json_keeps_what_child_processes_print_out_of_stdout(cli: Cli) -> None:
+    done = cli("run", "app.py:noisy", "--json")
+    assert json.loads(done.stdout)["output"] == 1
+    assert done.stderr == "from a child\n"
+    failed = cli("run", "app.py:handler", "--input", '{"boom": true}', "--json", code=1)
+    assert json.loads(failed.stdout)["exit_code"] == 1
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_a_signal_inside_a_body_hands_the_lease_back(cli: Cli, number: int, code: int, command: str) -> None:
+    cli("run", "app.py:sleeper", "--input", '{"seconds": 30}', "--id", "nap", "--detach")
+    args = ["run", "app.py:sleeper", "--id", "nap"] if command == "run" else ["resume", "nap"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stepwell.cli", *args],
+        cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "StepStarted" not in cli("trace", "nap").stdout:
+        assert process.poll() is None
+    held = cli("run", "app.py:sleeper", "--id", "nap", "--no-wait", code=4)
+    assert "holds it" in held.stderr
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=30)
+    assert (out, process.returncode) == ("", code)
+    assert errors.endswith("interrupted; continue with: stepwell resume nap\n")
+    assert json.loads(cli("show", "nap", "--json").stdout)["status"] == "interrupted"
+    assert "stepwell resume nap" in cli("doctor").stdout
+
+
+def test_dry_runs_and_looking_write_nothing(cli: Cli) -> None:
+    assert "would start run x of app:handler" in cli("run", "app.py:handler", "--id", "x", "--dry-run").stdout
+    assert cli("ls", "--json").stdout == "[]\n"
+    assert "would take away 0 runs" in cli("gc", "--older-than", "1d", "--dry-run").stdout
+    cli("show", "x", code=2)
+    assert not list(cli.folder.glob("store.db*"))
+    cli("run", "app.py:handler", "--id", "x")
+    before = cli("export", "x").stdout
+    assert "print the end of run x" in cli("run", "app.py:handler", "--id", "x", "--dry-run").stdout
+    cli("run", "app.py:handler", "--input", "[1]", "--id", "x", "--dry-run", code=2)
+    would = json.loads(cli("resume", "x", "--dry-run", "--json").stdout)
+    assert (would["dry_run"], would["id"], would["status"]) == (True, "x", "succeeded")
+    assert cli("export", "x").stdout == before
+
+
+def test_export_is_whole_or_not_there(cli: Cli) -> None:
+    cli("run", "app.py:handler", "--id", "x")
+    cli("export", "x", "-o", "x.json")
+    document = json.loads((cli.folder / "x.json").read_text())
+    assert document["format"] == "stepwell"
+    assert document["row"]["id"] == "x"
+    assert document["records"][0]["record"] == "RunStarted"
+    assert [note["kind"] for note in document["notes"]] == ["log"]
+    assert "-o gone/x.json: No such file" in cli("export", "x", "-o", "gone/x.json", code=2).stderr
+    assert not list(cli.folder.glob("*.part"))
+
+
+def test_drain_leaves_alone_what_the_worker_cannot_drive(cli: Cli) -> None:
+    cli("run", "app.py:handler", "--detach", "--id", "other", "--queue", "elsewhere")
+    cli("worker", "app.py", "--drain")
+    assert "pending" in cli("ls").stdout

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from stepwell.client import Engine
+from stepwell.cli._errors import GuardedGroup
+
+STATUSES = (
+    "pending", "running", "waiting", "interrupted", "blocked", "rolling_back",
+    "succeeded", "failed", "cancelled", "timed_out", "continued",
+)  # fmt: skip
 
 
 def _store(command: Any) -> Any:
@@ -17,20 +21,14 @@ def _store(command: Any) -> Any:
 
 
 def _json(command: Any) -> Any:
-    return click.option("--json", "as_json", is_flag=True, help="For programs.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, for programs.")(command)
 
 
 def _dry(command: Any) -> Any:
     return click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing.")(command)
 
 
-def _engine(store: str | None, *, hold: float | None = None, queues: tuple[str, ...] = ()) -> Engine:
-    from stepwell.client import Engine
-
-    return Engine(store, hold=hold, queues=queues or ("default",))
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stepwell")
 def stepwell() -> None:
     r"""Steps that never run twice.
@@ -48,7 +46,7 @@ def stepwell() -> None:
 @click.option("--id", "run_id", help="Id of the run; the same id never runs twice.")
 @click.option("--no-wait", is_flag=True, help="End with exit code 5 where the run would wait.")
 @click.option("--detach", is_flag=True, help="Put it on record for a worker, print its id, end.")
-@click.option("--hold", type=float, metavar="S", help="Seconds to keep a waiting run's frames.")
+@click.option("--hold", type=click.FloatRange(min=0), metavar="S", help="Seconds to keep a waiting run's frames.")
 @click.option("--queue", help="Which workers may take it up.")
 @_json
 @_dry
@@ -62,7 +60,7 @@ def run(target: str, **options: Any) -> int:
     """
     from stepwell.cli._run import start
 
-    return start(_engine(options["store"], hold=0 if options["no_wait"] else options["hold"]), target, options)
+    return start(target, options)
 
 
 @stepwell.command()
@@ -80,7 +78,7 @@ def resume(run_id: str, app: str | None, **options: Any) -> int:
     """
     from stepwell.cli._run import resume as go_on
 
-    return go_on(_engine(options["store"]), run_id, app, options)
+    return go_on(run_id, app, options)
 
 
 @stepwell.command()
@@ -100,7 +98,7 @@ def retry(run_id: str, **options: Any) -> int:
     """
     from stepwell.cli._run import retry as again
 
-    return again(_engine(options["store"]), run_id, options)
+    return again(run_id, options)
 
 
 @stepwell.command()
@@ -108,7 +106,7 @@ def retry(run_id: str, **options: Any) -> int:
 @click.option("--reason", help="Why; shown with the run.")
 @_dry
 @_store
-def cancel(run_id: str, reason: str | None, dry_run: bool, store: str | None) -> int:
+def cancel(run_id: str, **options: Any) -> int:
     r"""End a run early; what it has done and can be undone is undone.
 
     \b
@@ -117,13 +115,13 @@ def cancel(run_id: str, reason: str | None, dry_run: bool, store: str | None) ->
     """
     from stepwell.cli._run import cancel as end
 
-    return end(_engine(store), run_id, reason, dry_run=dry_run)
+    return end(run_id, options)
 
 
 @stepwell.command("ls")
-@click.option("--status", help="Only runs with this status.")
+@click.option("--status", type=click.Choice(STATUSES), metavar="STATUS", help="Only runs with this status.")
 @click.option("--name", help="Only runs of this function.")
-@click.option("--limit", default=50, show_default=True)
+@click.option("--limit", default=50, type=click.IntRange(min=1), show_default=True)
 @_json
 @_store
 def list_runs(**options: Any) -> int:
@@ -135,7 +133,7 @@ def list_runs(**options: Any) -> int:
     """
     from stepwell.cli._look import ls
 
-    return ls(_engine(options["store"]), options)
+    return ls(options)
 
 
 @stepwell.command()
@@ -151,7 +149,7 @@ def show(run_id: str, as_json: bool, store: str | None) -> int:
     """
     from stepwell.cli._look import show as look
 
-    return look(_engine(store), run_id, as_json=as_json)
+    return look(run_id, as_json=as_json, store=store)
 
 
 @stepwell.command()
@@ -167,7 +165,7 @@ def trace(run_id: str, as_json: bool, store: str | None) -> int:
     """
     from stepwell.cli._look import trace as look
 
-    return look(_engine(store), run_id, as_json=as_json)
+    return look(run_id, as_json=as_json, store=store)
 
 
 @stepwell.command()
@@ -184,12 +182,12 @@ def logs(run_id: str, step: str | None, as_json: bool, store: str | None) -> int
     """
     from stepwell.cli._look import logs as look
 
-    return look(_engine(store), run_id, step, as_json=as_json)
+    return look(run_id, step, as_json=as_json, store=store)
 
 
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--timeout", type=float, metavar="S", help="Longest time to wait.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="S", help="Longest time to wait.")
 @_json
 @_store
 def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -> int:
@@ -201,12 +199,18 @@ def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -
     """
     from stepwell.cli._look import wait as stand
 
-    return stand(_engine(store), run_id, timeout, as_json=as_json)
+    return stand(run_id, timeout, as_json=as_json, store=store)
 
 
 @stepwell.command()
 @click.argument("apps", nargs=-1, metavar="[FILE.py|MODULE]...")
-@click.option("--concurrency", default=64, show_default=True, help="Threads for sync runs and branches.")
+@click.option(
+    "--concurrency",
+    default=64,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Threads for sync runs and branches.",
+)
 @click.option("--queue", "queues", multiple=True, help="Serve this queue; may be repeated.")
 @click.option("--drain", is_flag=True, help="End when nothing is open or due.")
 @_store
@@ -239,11 +243,13 @@ def doctor(as_json: bool, store: str | None) -> int:
 
 @stepwell.command()
 @click.option("--older-than", required=True, metavar="30d", help="Ended so long ago: s, m, h or d.")
-@click.option("--status", multiple=True, help="Only runs that ended so.")
+@click.option(
+    "--status", multiple=True, type=click.Choice(STATUSES[6:]), metavar="STATUS", help="Only runs that ended so."
+)
 @_json
 @_dry
 @_store
-def gc(older_than: str, status: tuple[str, ...], as_json: bool, dry_run: bool, store: str | None) -> int:
+def gc(**options: Any) -> int:
     r"""Take away ended runs, then large values that nobody refers to.
 
     \b
@@ -252,7 +258,7 @@ def gc(older_than: str, status: tuple[str, ...], as_json: bool, dry_run: bool, s
     """
     from stepwell.cli._keep import gc as collect
 
-    return collect(_engine(store), older_than, status, as_json=as_json, dry_run=dry_run)
+    return collect(options)
 
 
 @stepwell.command()
@@ -269,4 +275,4 @@ def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
     """
     from stepwell.cli._look import export as write
 
-    return write(_engine(store), run_id, form, file)
+    return write(run_id, form, file, store)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,28 +14,49 @@ from stepwell.errors import StepwellError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+HELD = 4
 PARKED = 5
 
 
+class GuardedGroup(click.Group):
+    """Errors become one line on stderr and an exit code.
+
+    Caught here and not around `main`: a failed run is also an instance of what its handler raised, and click has its
+    own idea of an `EOFError` or a broken pipe.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its exit code (ARCHITECTURE.md §7)."""
+        debug = bool(ctx.obj)
+        try:
+            return super().invoke(ctx)
+        except StepwellError as error:
+            return tell(error, debug=debug)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter's last flush fails, too
+            return 0
+        except Exception as error:
+            if debug:
+                traceback.print_exception(error)
+            say(f"error: {type(error).__name__}: {error}", None if debug else "--debug shows the traceback")
+            return 1
+
+
 def guarded(command: click.Command, args: Sequence[str]) -> int:
-    """Run a command; its exit code (ARCHITECTURE.md §7). Errors become one line on stderr."""
+    """Run a command line; its exit code."""
     debug = "--debug" in args
+    kept = [a for a in args if a != "--debug"]
     try:
-        code = command.main(args=[a for a in args if a != "--debug"], prog_name="stepwell", standalone_mode=False)
+        code = command.main(args=kept, prog_name="stepwell", standalone_mode=False, obj=debug)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
         error.show()
         return 2
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         return 130
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    except StepwellError as error:
-        return tell(error, debug=debug)
     return code if isinstance(code, int) else 0
 
 
@@ -42,7 +64,13 @@ def tell(error: StepwellError, *, debug: bool) -> int:
     """Say on stderr what went wrong and what to do next."""
     if debug:
         traceback.print_exception(error)
-    click.echo(f"error: {error}", err=True)
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+    say(f"error: {error}", error.hint)
     return error.exit_code
+
+
+def say(text: str, hint: str | None = None) -> None:
+    """One line on stderr, and one for the next step."""
+    sys.stdout.flush()
+    click.echo(" ".join(text.split()), err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)

@@ -10,118 +10,161 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from stepwell.client import Engine, list_rows, load_module
+from stepwell.cli._errors import say
+from stepwell.cli._open import opened
+from stepwell.cli._output import print_json
+from stepwell.cli._targets import register_app
+from stepwell.client import Engine, list_rows
 from stepwell.core import US, decode_records
-from stepwell.durable._function import DurableFunction
-from stepwell.errors import BadArguments
+from stepwell.errors import BadArguments, StepwellError
 from stepwell.journal import RunFilter, open_store
-from stepwell.testing._invariants import check_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepwell.journal import Store
+    from stepwell.journal import GcResult, RunRow, Store
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 OPEN = ("pending", "running", "waiting", "interrupted", "rolling_back")
-
-
-def register_app(engine: Engine, app: str) -> int:
-    """Make every durable function of a file or module known. Returns how many there are."""
-    module = load_module(app.partition(":")[0])
-    found = [value for value in vars(module).values() if isinstance(value, DurableFunction)]
-    for function in found:
-        engine.register(function)
-    return len(found)
+STUCK = {"blocked": "stepwell resume {}", "interrupted": "stepwell resume {}"}
+PAGE = 500
 
 
 def worker(store: str | None, apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], *, drain: bool) -> int:
     """``stepwell worker``."""
     engine = Engine(store, max_threads=concurrency, queues=queues or ("default",))
     for app in apps:
-        if register_app(engine, app) == 0:
-            message = f"{app} has no durable function"
-            raise BadArguments(message)
+        register_app(engine, app)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _signum, _frame: stop.set())
-    with engine:
-        names = ", ".join(engine.functions.names()) or "whatever can be imported"
-        click.echo(f"serving {', '.join(engine.queues)}: {names}; stop with Ctrl-C", err=True)
-        while not stop.is_set():
-            if drain and not engine.host.lives and not engine.store.run_list(_open(), limit=1):
-                break
-            stop.wait(0.1)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])  # the second one does not wait
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        with engine:
+            names = ", ".join(engine.functions.names()) or "whatever can be imported"
+            say(f"serving {', '.join(engine.queues)}: {names}; stop with Ctrl-C")
+            while not stop.is_set() and not (drain and _drained(engine)):
+                stop.wait(0.1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 
-def _open() -> RunFilter:
-    return RunFilter(statuses=OPEN)
+def _drained(engine: Engine) -> bool:
+    """Nothing is open that this worker could drive."""
+    if engine.host.lives:
+        return False
+    known: dict[str, bool] = {}
+    for queue in engine.queues:
+        before: int | None = None
+        while page := engine.store.run_list(RunFilter(statuses=OPEN, queue=queue), limit=PAGE, before=before):
+            before = page[-1].rid
+            for row in page:
+                if row.function not in known:
+                    known[row.function] = engine.function_for(row) is not None
+                if known[row.function]:
+                    return False
+    return True
 
 
 def doctor(store: str | None, *, as_json: bool) -> int:
     """``stepwell doctor``: 0 all well, 1 something is wrong, 7 unusable."""
-    opened = open_store(store, read_only=True)
+    opened_store = open_store(store, read_only=True)
     try:
-        problems = [*opened.check(), *run_problems(opened)]
-        facts = dict(opened.facts())
-        stuck = [f"run {row.id} is {row.status}: {_help(row)}" for row in _stuck(opened)]
+        facts = dict(opened_store.facts())
+        problems = [*opened_store.check(), *run_problems(opened_store)]
+        stuck = list(_stuck(opened_store))
     finally:
-        opened.close()
+        opened_store.close()
     if as_json:
-        click.echo(msgspec.json.encode({"facts": facts, "problems": problems, "stuck": stuck}).decode())
-    else:
-        for name, value in facts.items():
-            click.echo(f"{name}: {value}")
-        for line in [*problems, *stuck]:
-            click.echo(line)
-        if not problems:
-            click.echo("nothing is wrong")
+        print_json({"facts": facts, "problems": problems, "stuck": stuck})
+        return 1 if problems else 0
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")
+    for line in [*problems, *stuck]:
+        click.echo(line)
+    if not problems:
+        click.echo("nothing is wrong")
     return 1 if problems else 0
 
 
-def _stuck(store: Store) -> Iterator[Any]:
-    for status in ("blocked", "interrupted"):
-        yield from list_rows(store, RunFilter(), status, 100)
-
-
-def _help(row: Any) -> str:
-    return f"{row.reason or 'nobody holds it'}; stepwell resume {row.id}"
+def _stuck(store: Store) -> Iterator[str]:
+    """Runs that nobody drives, and leases whose holder is gone, with the command that helps."""
+    silence = dict(store.worker_silence())
+    for status, command in STUCK.items():
+        for row in list_rows(store, RunFilter(), status, 10_000):
+            why = row.reason or "nobody holds it"
+            if row.owner is not None and silence.get(row.owner, 0.0) == float("inf"):
+                why = f"stale lease of {row.owner}, which is gone"
+            yield f"run {row.id} is {row.status}: {why}; {command.format(row.id)}"
 
 
 def run_problems(store: Store) -> Iterator[str]:
-    """Hold each run's journal to P1 to P6."""
+    """Hold each run's journal to what Stepwell promises."""
     before: int | None = None
     while page := store.run_list(RunFilter(), limit=200, before=before):
         before = page[-1].rid
         for row in page:
-            rows = [(e.seq, e.epoch, decode_records(e.data)) for e in store.record_load(row.rid)]
-            is_open = row.ended_at is None
-            for violation in check_run(rows, open=is_open, hot=store.hot_get(row.id)):
-                yield f"run {row.id}: {violation}"
+            found = _broken(store, row)
+            fresh = store.run_get(row.id) if found else None
+            if found and fresh is not None:  # it may have gone on between the reading of its row and its journal
+                yield from (f"run {row.id}: {violation}" for violation in _broken(store, fresh))
 
 
-def gc(engine: Engine, older_than: str, status: tuple[str, ...], *, as_json: bool, dry_run: bool) -> int:
+def _broken(store: Store, row: RunRow) -> list[str]:
+    from stepwell.testing._invariants import check_run
+
+    status: Any = None if row.ended_at is None else row.status
+    hot = store.hot_get(row.id)
+    try:
+        found = check_run(_rows(store, row), open=row.ended_at is None, hot=hot, status=status)
+    except (StepwellError, msgspec.MsgspecError) as error:
+        return [f"its journal cannot be read: {error}"]
+    return [str(violation) for violation in found]
+
+
+def _rows(store: Store, row: RunRow) -> Iterator[tuple[int, int, Any]]:
+    after = 0
+    while page := store.record_load(row.rid, after=after, limit=PAGE):
+        after = page[-1].seq
+        for entry in page:
+            yield entry.seq, entry.epoch, decode_records(entry.data)
+
+
+def gc(options: dict[str, Any]) -> int:
     """``stepwell gc``."""
-    match = re.fullmatch(r"(\d+)([smhd])", older_than)
+    older_than, dry_run = options["older_than"], options["dry_run"]
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", older_than)
     if match is None:
         message = f"--older-than {older_than}: write a number and s, m, h or d, as in 30d"
         raise BadArguments(message)
-    store = engine.store
-    before = store.now() - int(match[1]) * UNITS[match[2]] * US
-    steps = store.gc(RunFilter(statuses=status, ended_before=before), dry_run=dry_run)
-    last: Any = None
-    while True:
-        with engine.host.writer.exclusive():
-            found = next(steps, None)
-        if found is None:
-            break
-        last = found
+    with opened(options["store"], write=not dry_run) as engine:
+        ended_before = max(0, engine.store.now() - int(match[1]) * UNITS[match[2]] * US)
+        where = RunFilter(statuses=options["status"], ended_before=ended_before)
+        last: GcResult | None = None
+        for counted in _steps(engine, where, dry_run=dry_run):
+            last = counted
     counts = msgspec.to_builtins(last) if last is not None else {"runs": 0, "rows": 0, "blobs": 0, "bytes": 0}
-    if as_json:
-        click.echo(msgspec.json.encode(counts).decode())
+    if options["as_json"]:
+        print_json({"dry_run": dry_run, **counts})
     else:
         verb = "would take away" if dry_run else "took away"
         click.echo(f"{verb} {counts['runs']} runs, {counts['rows']} rows, {counts['blobs']} large values")
-    engine.stop()
     return 0
+
+
+def _steps(engine: Engine, where: RunFilter, *, dry_run: bool) -> Iterator[GcResult]:
+    """Each step is a small transaction of its own, so that others get their turn between two."""
+    steps = engine.store.gc(where, dry_run=dry_run)
+    while True:
+        with engine.host.writer.exclusive():
+            counts = next(steps, None)
+        if counts is None:
+            return
+        yield counts

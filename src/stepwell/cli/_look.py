@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,149 +10,167 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from stepwell.cli._tables import bar, print_table, short_time
+from stepwell.cli._errors import PARKED, say
+from stepwell.cli._open import opened
+from stepwell.cli._output import print_json, write_array
+from stepwell.cli._tables import print_table, short_time
 from stepwell.client import exit_code, list_rows, run_object
 from stepwell.client._views import iso
+from stepwell.errors import BadArguments
 from stepwell.journal import RunFilter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
     from stepwell.client import Engine
+    from stepwell.journal import Note, RunRow, Store
 
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+PAGE = 500
 
 
-def dump(value: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def ls(engine: Engine, options: dict[str, Any]) -> int:
+def ls(options: dict[str, Any]) -> int:
     """``stepwell ls``."""
-    rows = list_rows(engine.store, RunFilter(function=options["name"]), options["status"], options["limit"])
-    if options["as_json"]:
-        dump([run_object(engine.store, row, tree=False) for row in rows])
-    else:
+    with opened(options["store"], write=False) as engine:
+        rows = list_rows(engine.store, RunFilter(function=options["name"]), options["status"], options["limit"])
+        if options["as_json"]:
+            write_array(sys.stdout, (run_object(engine.store, row, tree=False) for row in rows))
+            click.echo()
+            return 0
         head = ("RUN", "FUNCTION", "STATUS", "CREATED", "ENDED", "REASON")
         body = [
-            (r.id, r.function, r.status, short_time(r.created_at), short_time(r.ended_at), (r.reason or "")[:60])
+            (r.id, r.function, r.status, short_time(r.created_at), short_time(r.ended_at), _cut(r.reason or "", 60))
             for r in rows
         ]
         print_table(head, body)
         if not rows:
-            click.echo("no runs; start one with: stepwell run app.py:handler", err=True)
-    engine.stop()
+            say("no runs; start one with: stepwell run app.py:handler")
+        elif len(rows) == options["limit"]:
+            say(f"the newest {len(rows)}; more with --limit")
     return 0
 
 
-def show(engine: Engine, run_id: str, *, as_json: bool) -> int:
+def _cut(text: str, longest: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def show(run_id: str, *, as_json: bool, store: str | None) -> int:
     """``stepwell show``."""
-    found = run_object(engine.store, engine.find(run_id))
-    if as_json:
-        dump(found)
-    else:
-        _show(found)
-    engine.stop()
+    from stepwell.cli._show import print_object, show_run
+
+    with opened(store, write=False) as engine:
+        row = engine.find(run_id)
+        if as_json:
+            print_object(engine.store, row)
+        else:
+            show_run(engine.store, row)
     return 0
 
 
-def _show(found: dict[str, Any]) -> None:
-    click.echo(f"{found['id']}  {found['name']}  {found['status']}")
-    if found["reason"]:
-        click.echo(f"  {found['reason']}")
-    progress = found["progress"]
-    eta = f"  about {progress['eta_seconds']:g} s left" if progress["eta_seconds"] else ""
-    click.echo(f"  {bar(progress['percent'])} {progress['percent']:g} %{eta}")
-    for node in found["tree"]:
-        _node(node, 1)
-    if found["error"]:
-        click.echo(f"  error: {found['error']['type']}: {found['error']['message']}")
-    if found["output"] is not None:
-        click.echo(f"  result: {msgspec.json.encode(found['output']).decode()[:500]}")
-    nexts = {
-        "failed": f"stepwell retry {found['id']}",
-        "interrupted": f"stepwell resume {found['id']}",
-        "blocked": f"stepwell resume {found['id']}",
-        "waiting": f"stepwell wait {found['id']}",
-    }
-    if found["status"] in nexts:
-        click.echo(f"next: {nexts[found['status']]}", err=True)
-
-
-def _node(node: dict[str, Any], depth: int) -> None:
-    name = node["name"] or node["key"].rsplit("/", 1)[-1]
-    attempts = f"  attempts {node['attempts']}" if node["attempts"] > 1 else ""
-    error = f"  {node['error']['type']}: {node['error']['message']}" if node["error"] else ""
-    click.echo(f"{'  ' * depth}{name}  ({node['kind']})  {node['status']}{attempts}{error}")
-    for child in node["children"]:
-        _node(child, depth + 1)
-
-
-def trace(engine: Engine, run_id: str, *, as_json: bool) -> int:
+def trace(run_id: str, *, as_json: bool, store: str | None) -> int:
     """``stepwell trace``."""
-    history = engine.get_run(run_id).history()
-    if as_json:
-        dump(history)
-    else:
-        first = history[0]["at"] if history else 0
-        rows = []
-        for record in history:
-            keep = {k: v for k, v in record.items() if k not in ("at", "seq", "epoch", "record", "key") and v}
-            about = " ".join(f"{k}={str(v)[:40]}" for k, v in keep.items())[:80]
-            offset = f"+{(record['at'] - first) / 1e6:.3f}"
-            rows.append(
-                (str(record["seq"]), str(record["epoch"]), offset, record["record"], record.get("key", ""), about)
-            )
-        print_table(("SEQ", "LIFE", "TIME", "RECORD", "KEY", "ABOUT"), rows)
-    engine.stop()
+    with opened(store, write=False) as engine:
+        records = engine.get_run(run_id)._records()
+        if as_json:
+            write_array(sys.stdout, records)
+            click.echo()
+        else:
+            print_table(("SEQ", "LIFE", "TIME", "RECORD", "KEY", "ABOUT"), _trace_rows(records))
     return 0
 
 
-def logs(engine: Engine, run_id: str, step: str | None, *, as_json: bool) -> int:
+def _trace_rows(records: Iterator[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    first: int | None = None
+    for record in records:
+        first = record["at"] if first is None else first
+        keep = {k: v for k, v in record.items() if k not in ("at", "seq", "epoch", "record", "key") and v}
+        about = _cut(" ".join(f"{k}={_cut(str(v), 40)}" for k, v in keep.items()), 80)
+        offset = f"+{(record['at'] - first) / 1e6:.3f}"
+        yield str(record["seq"]), str(record["epoch"]), offset, record["record"], record.get("key", ""), about
+
+
+def logs(run_id: str, step: str | None, *, as_json: bool, store: str | None) -> int:
     """``stepwell logs``."""
-    lines = engine.get_run(run_id).logs(step)
-    if as_json:
-        dump(lines)
-    else:
+    with opened(store, write=False) as engine:
+        row = engine.find(run_id)
+        lines = _log_lines(engine.store, row, step)
+        if as_json:
+            write_array(sys.stdout, lines)
+            click.echo()
+            return 0
         for line in lines:
             level = LEVELS.get(line["level"], str(line["level"]))
             click.echo(f"{iso(line['at'])} {level} {line['key']}: {line['text']}")
-    engine.stop()
     return 0
 
 
-def wait(engine: Engine, run_id: str, timeout: float | None, *, as_json: bool) -> int:
+def _log_lines(store: Store, row: RunRow, step: str | None) -> Iterator[dict[str, Any]]:
+    from stepwell import serde
+
+    for note in _notes(store, row, "log"):
+        if step is None or note.key == step or note.key.endswith("/" + step):
+            level, attempt, text = serde.decode_lenient(note.data)
+            yield {"at": note.at, "key": note.key, "level": level, "attempt": attempt, "text": text}
+
+
+def _notes(store: Store, row: RunRow, kind: str | None = None) -> Iterator[Note]:
+    after = 0
+    while page := store.note_load(row.rid, kind=kind, key=None, after=after, limit=PAGE):
+        after = page[-1][0]
+        for _, note in page:
+            yield note
+
+
+def wait(run_id: str, timeout: float | None, *, as_json: bool, store: str | None) -> int:
     """``stepwell wait``."""
-    row = engine.find(run_id)
-    try:
-        engine.get_run(row.id).wait(timeout)
-    except TimeoutError as error:
-        click.echo(f"error: {error}", err=True)
-        engine.stop()
-        return 5
-    row = engine.find(row.id)
-    if as_json:
-        dump(run_object(engine.store, row))
-    else:
-        click.echo(row.status)
-    engine.stop()
-    return exit_code(row)
+    with opened(store, write=False) as engine:
+        row = engine.find(run_id)
+        try:
+            engine.get_run(row.id).wait(timeout)
+        except TimeoutError as error:
+            say(f"error: {error}", f"stepwell show {row.id}")
+            return PARKED
+        except KeyboardInterrupt:
+            say(f"run {row.id} goes on; wait again with: stepwell wait {row.id}")
+            return 130
+        row = engine.find(row.id)
+        if as_json:
+            print_json(run_object(engine.store, row))
+        else:
+            click.echo(row.status)
+        return exit_code(row)
 
 
-def export(engine: Engine, run_id: str, form: str, file: str | None) -> int:
+def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
     """``stepwell export``."""
-    row = engine.find(run_id)
-    handle = engine.get_run(row.id)
-    document = {
-        "format": form,
-        "run": run_object(engine.store, row, tree=False),
-        "records": handle.history(),
-        "logs": handle.logs(),
-    }
-    data = msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
-    if file is None:
-        sys.stdout.write(data)
-    else:
-        Path(file).write_text(data, "utf-8")
-        click.echo(f"wrote {file}", err=True)
-    engine.stop()
+    with opened(store, write=False) as engine:
+        row = engine.find(run_id)
+        if file is None or file == "-":
+            _write_export(sys.stdout, engine, row, form)
+            return 0
+        # Beside its place first: a file that is there is whole.
+        part = Path(f"{file}.part")
+        try:
+            with part.open("w", encoding="utf-8") as out:
+                _write_export(out, engine, row, form)
+            part.replace(file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            message = f"-o {file}: {error.strerror or error}"
+            raise BadArguments(message) from error
+        say(f"wrote {file}")
     return 0
+
+
+def _write_export(out: TextIO, engine: Engine, row: RunRow, form: str) -> None:
+    """Run, records and notes, each record on a line of its own as it is read."""
+    run = msgspec.json.encode(run_object(engine.store, row, tree=False)).decode()
+    out.write(f'{{"format": "{form}", "version": 1,\n"run": {run},\n"row": {msgspec.json.encode(row).decode()},\n')
+    out.write('"records": ')
+    write_array(out, engine.get_run(row.id)._records())
+    out.write(',\n"notes": ')
+    write_array(out, _notes(engine.store, row))
+    out.write("}\n")

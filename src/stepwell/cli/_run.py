@@ -6,178 +6,245 @@ import contextlib
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from stepwell.cli._errors import PARKED, tell
-from stepwell.client import Parked, exit_code, load_target, run_object
+from stepwell.cli._errors import HELD, PARKED, say
+from stepwell.cli._open import opened
+from stepwell.cli._output import print_json, stdout_apart
+from stepwell.cli._targets import register_app, target_function
+from stepwell.client import Parked, exit_code, run_object
 from stepwell.client._ids import checked_id, new_id
-from stepwell.errors import BadArguments, RunError, StepwellError
+from stepwell.client._none import NONE
+from stepwell.errors import BadArguments, NonDeterminismError, RunError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stepwell.client import Engine
+    from stepwell.durable._function import DurableFunction
+    from stepwell.journal import RunRow
 
-MISSING = object()
+ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"})
 
 
-def start(engine: Engine, target: str, options: dict[str, Any]) -> int:
+def start(target: str, options: dict[str, Any]) -> int:
     """``stepwell run``."""
-    function = load_target(target)
-    given = {} if options["text"] is None else {"input": read_input(options["text"])}
+    given = NONE if options["text"] is None else read_input(options["text"])
     run_id = checked_id(options["run_id"]) if options["run_id"] else new_id()
-    if options["dry_run"]:
-        known = engine.store.run_get(run_id)
-        what = "start" if known is None else f"attach to ({known.status})"
-        click.echo(f"would {what} run {run_id} of {function.name}", err=True)
-        engine.stop()
-        return 0
-    if options["detach"]:
-        handle = engine.enqueue(function, id=run_id, queue=options["queue"], **given)
-        click.echo(handle.id)
-        engine.stop()
-        return 0
+    hold = 0 if options["no_wait"] else options["hold"]
+    with stdout_apart(apart=options["as_json"]):
+        function = target_function(target)
+    with opened(options["store"], write=not options["dry_run"], hold=hold) as engine:
+        if options["dry_run"]:
+            return _dry_start(engine, function, given, run_id, options)
+        if options["detach"]:
+            handle = engine.enqueue(function, given, id=run_id, queue=options["queue"])
+            if options["as_json"]:
+                print_json(run_object(engine.store, engine.find(run_id)))
+            else:
+                click.echo(handle.id)
+            return 0
 
-    def go() -> Any:
-        known, _, life = engine._begin(function, given.get("input", _none()), run_id, (), options["queue"])
-        return engine.drive.until_end(known, run_id, life, wait=not options["no_wait"])
+        def go() -> Any:
+            known, _, life = engine._begin(function, given, run_id, (), options["queue"])
+            if options["no_wait"] and life is None:
+                _refuse_to_wait(engine, run_id)
+            return engine.drive.until_end(known, run_id, life, wait=not options["no_wait"])
 
-    return driven(engine, run_id, go, as_json=options["as_json"])
-
-
-def _none() -> Any:
-    from stepwell.client._none import NONE
-
-    return NONE
+        return driven(engine, run_id, go, as_json=options["as_json"])
 
 
-def read_input(text: str) -> Any:
+class _Held(UsageError):
+    """Somebody else holds the run."""
+
+    exit_code = HELD
+
+
+def _refuse_to_wait(engine: Engine, run_id: str) -> None:
+    """What only waiting could bring on is not waited for."""
+    row = engine.find(run_id)
+    status = engine.get_run(run_id).status
+    silent = 0.0 if row.owner is None else engine.store.worker_silence().get(row.owner, float("inf"))
+    if row.owner is not None and status not in ENDED and silent != float("inf"):
+        message = f"run {run_id} is {status}: {row.owner} holds it"
+        raise _Held(message, hint=f"stepwell wait {run_id}")
+    if status == "waiting" and (row.wake_at is None or row.wake_at > engine.store.now()):
+        raise Parked(row.wake_at)
+
+
+def _dry_start(
+    engine: Engine, function: DurableFunction, given: Any, run_id: str, options: dict[str, Any]
+) -> int:  # fmt: skip
+    text = engine._encode(function, {} if given is NONE else given)
+    row = engine.store.run_get(run_id)
+    if row is None:
+        verb = "put on record" if options["detach"] else "start"
+        return _would(options, verb, run_id if options["run_id"] else None, function.name)
+    engine._known(function, row, None if given is NONE else text)
+    status = engine.get_run(run_id).status
+    verb = "print the end of" if status in ENDED else "go on with"
+    return _would(options, verb, run_id, function.name, status)
+
+
+def _would(options: dict[str, Any], verb: str, run_id: str | None, name: str, status: str | None = None) -> int:
+    """What a command without ``--dry-run`` would do."""
+    if options.get("as_json"):
+        print_json({"dry_run": True, "would": verb, "id": run_id, "name": name, "status": status})
+    else:
+        known = f"run {run_id}" if run_id else "a run"
+        click.echo(f"would {verb} {known} of {name}" + (f" ({status})" if status else ""))
+    return 0
+
+
+def read_input(text: str, place: str = "--input") -> Any:
     """JSON from the argument, a file, or stdin. Raises `BadArguments` that names line and column."""
-    place = "--input"
-    if text == "-":
-        place, text = "stdin", sys.stdin.read()
-    elif text.startswith("@"):
-        place = text[1:]
-        try:
+    try:
+        if text == "-":
+            place, text = "stdin", sys.stdin.read()
+        elif text.startswith("@"):
+            place = text[1:]
             text = Path(place).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            message = f"--input @{place}: {error}"
-            raise BadArguments(message) from error
+    except (OSError, ValueError) as error:
+        message = f"--input: {place or '@'}: {error}"
+        raise BadArguments(message) from error
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         message = f"{place}:{error.lineno}:{error.colno}: no JSON: {error.msg}"
         raise BadArguments(message, hint="""quote it for the shell: --input '{"day": "2013-01-01"}'""") from error
+    except RecursionError as error:
+        message = f"{place}: no JSON that can be read: it is nested too deeply"
+        raise BadArguments(message) from error
 
 
-def resume(engine: Engine, run_id: str, app: str | None, options: dict[str, Any]) -> int:
+def resume(run_id: str, app: str | None, options: dict[str, Any]) -> int:
     """``stepwell resume``."""
-    row = engine.find(run_id)
+    with opened(options["store"], write=not options["dry_run"]) as engine:
+        row = engine.find(run_id)
+        with stdout_apart(apart=options["as_json"]):
+            _know(engine, row, app)
+        handle = engine.get_run(row.id)
+        if options["dry_run"]:
+            status = handle.status
+            return _would(
+                options, "print the end of" if status in ENDED else "go on with", row.id, row.function, status
+            )
+        return driven(engine, row.id, handle.resume, as_json=options["as_json"])
+
+
+def _know(engine: Engine, row: RunRow, app: str | None) -> None:
     if app is not None:
-        from stepwell.cli._keep import register_app
-
         register_app(engine, app)
-    if options["dry_run"]:
-        click.echo(f"would take up run {row.id} of {row.function} ({engine.get_run(row.id).status})", err=True)
-        engine.stop()
-        return 0
-    return driven(engine, row.id, lambda: engine.get_run(row.id).resume(), as_json=options["as_json"])
+    elif row.status not in ENDED and row.target and engine.functions.get(row.function) is None:
+        engine.register(target_function(row.target), row.function)
 
 
-def retry(engine: Engine, run_id: str, options: dict[str, Any]) -> int:
+def retry(run_id: str, options: dict[str, Any]) -> int:
     """``stepwell retry``."""
-    row = engine.find(run_id)
     values: dict[str, Any] = {}
     for text in options["values"]:
         name, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not name:
             message = f"--set {text}: write STEP=JSON"
             raise BadArguments(message)
-        values[name] = read_input(value)
-    if options["dry_run"]:
-        click.echo(f"would give the failed operations of run {row.id} new attempts", err=True)
-        engine.stop()
-        return 0
+        values[name] = read_input(value, f"--set {name}")
+    force, skip = options["force"], options["skip"]
+    with opened(options["store"], write=not options["dry_run"]) as engine:
+        row = engine.find(run_id)
+        handle = engine.get_run(row.id)
+        if options["dry_run"]:
+            run = handle._run
+            handle._check_retry(row, run, (*force, *skip, *values), forced=bool(force))
+            again = sorted({op.key for op in run.ops.values() if op.status == "failed" or op.name in force} - {*skip})
+            return _would(options, f"run {', '.join(again)} again in" if again else "take up", row.id, row.function)
 
-    def go() -> Any:
-        return engine.get_run(row.id).retry(options["force"], options["skip"], values)
+        def go() -> Any:
+            if engine.function_for(row) is None:
+                _know(engine, row, None)
+            return handle.retry(force, skip, values)
 
-    return driven(engine, row.id, go, as_json=options["as_json"])
+        return driven(engine, row.id, go, as_json=options["as_json"])
 
 
-def cancel(engine: Engine, run_id: str, reason: str | None, *, dry_run: bool) -> int:
+def cancel(run_id: str, options: dict[str, Any]) -> int:
     """``stepwell cancel``: with no holder, the undos run here if the function can be found."""
-    row = engine.find(run_id)
-    handle = engine.get_run(row.id)
-    if dry_run:
-        click.echo(f"would cancel run {row.id} of {row.function} ({handle.status})", err=True)
-        engine.stop()
-        return 0
-    handle.cancel(reason)
-    if handle.status == "running":
-        click.echo(f"run {row.id} was asked to end; `stepwell wait {row.id}` tells when it has", err=True)
-        engine.stop()
-        return 0
-    if engine.function_for(row) is None:
-        click.echo(f"run {row.id} is waiting for a worker that knows {row.function}", err=True)
-        engine.stop()
-        return PARKED
-    with contextlib.suppress(RunError):
-        handle.resume()
-    status = handle.status
-    click.echo(f"run {row.id} is {status}", err=True)
-    engine.stop()
-    return 0 if status == "cancelled" else 1
+    with opened(options["store"], write=not options["dry_run"]) as engine:
+        row = engine.find(run_id)
+        handle = engine.get_run(row.id)
+        if options["dry_run"]:
+            if row.status in ENDED:
+                message = f"run {row.id} has ended: {row.status}"
+                raise UsageError(message)
+            return _would(options, "cancel", row.id, row.function, handle.status)
+        handle.cancel(options["reason"])
+        if handle.status == "running":
+            say(f"run {row.id} was asked to end", f"stepwell wait {row.id}")
+            return 0
+        if engine.function_for(row) is None:
+            say(f"run {row.id} waits for a worker that knows {row.function}", "stepwell worker app.py")
+            return PARKED
+        with _stoppable(engine, row.id) as end:
+            with contextlib.suppress(RunError):
+                handle.resume()
+            status = handle.status
+            say(f"run {row.id} is {status}", None if status == "cancelled" else f"stepwell show {row.id}")
+            end.append(0 if status == "cancelled" else 1)
+        return end[0]
 
 
 @contextlib.contextmanager
-def prints_to_stderr(on: bool) -> Iterator[None]:
-    """With --json, stdout carries the run object alone."""
-    if not on:
-        yield
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool) -> int:
-    """Drive a run to its end and print its result; Ctrl-C and SIGTERM hand the lease back."""
+def _stoppable(engine: Engine, run_id: str) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM hand the lease back; what is yielded begins with the exit code then."""
 
     def stop(_signum: int, _frame: object) -> None:
         raise SystemExit(143)
 
-    signal.signal(signal.SIGTERM, stop)
-    code, value = 0, MISSING
+    codes: list[int] = []
+    on_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if on_main else None
     try:
-        with prints_to_stderr(as_json):
-            value = go()
-    except Parked:
-        code = PARKED
-        click.echo(f"run {run_id} waits; it goes on with: stepwell resume {run_id}", err=True)
+        yield codes
+    except RunError:
+        raise  # a run whose handler raised SystemExit is a failed run
     except (KeyboardInterrupt, SystemExit) as error:
-        code = 130 if isinstance(error, KeyboardInterrupt) else int(error.code or 0)
+        codes.insert(0, 130 if isinstance(error, KeyboardInterrupt) else 143)
         engine.stop()
-        click.echo(f"interrupted; continue with: stepwell resume {run_id}", err=True)
-        return code
-    except RunError as error:
-        row = engine.find(run_id)
-        code = exit_code(row)
-        tell(error, debug=False)
-        click.echo(f"  stepwell show {run_id}", err=True)
-        if row.status == "failed":
-            click.echo(f"  stepwell retry {run_id}", err=True)
-    except StepwellError:
-        engine.stop()
-        raise
+        say(f"interrupted; continue with: stepwell resume {run_id}")
+    finally:
+        if on_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool) -> int:
+    """Drive a run to its end and print its result."""
+    value: list[Any] = []
+    failed: RunError | NonDeterminismError | None = None
+    with _stoppable(engine, run_id) as codes:
+        try:
+            with stdout_apart(apart=as_json):
+                value.append(go())
+        except Parked:
+            say(f"run {run_id} waits; it goes on with: stepwell resume {run_id}")
+            codes.append(PARKED)
+        except (RunError, NonDeterminismError) as error:
+            failed = error
+    if codes and codes[0] != PARKED:
+        return codes[0]
     if as_json:
-        click.echo(msgspec.json.encode(run_object(engine.store, engine.find(run_id))).decode())
-    elif value is not MISSING:
+        print_json(run_object(engine.store, engine.find(run_id)), indent=0)
+    elif value:
         from stepwell import serde
 
-        click.echo(serde.encode(value))
-    engine.stop()
-    return code
+        click.echo(serde.encode(value[0]))
+    if failed is not None:
+        row = engine.find(run_id)
+        failed.exit_code = exit_code(row)
+        again = {"failed": "retry", "timed_out": "retry", "blocked": "resume"}.get(row.status)
+        steps = [f"stepwell show {run_id}", f"stepwell {again} {run_id}"] if again else [f"stepwell show {run_id}"]
+        failed.hint = "\n  ".join(steps)
+        raise failed
+    return codes[0] if codes else 0

@@ -1,209 +1,361 @@
-"""One SQLite file: its connections, its schema, and its troubles in one line each."""
+"""One SQLite file: its connections, its transactions, and its troubles in one line each (ENGINE.md §6).
+
+The process never opens the database, ``-wal`` or ``-shm`` itself, not even to look at a header: closing such a
+descriptor would drop the locks by which SQLite keeps other processes from deleting the WAL. Looking at their size
+(`os.stat`) opens nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
+import warnings
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from stepwell.errors import Corrupt, JournalBusy, JournalError, SchemaTooNew, SchemaTooOld
+from stepwell.errors import JournalError
 from stepwell.journal._lock import FairLock
-from stepwell.journal._sql import SCHEMA, migrations
+from stepwell.journal._sqlite_schema import schema_check, schema_migrate
+from stepwell.journal._sqlite_trouble import BUSY, IN_DOUBT, primary_code, trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-WAL_LIMIT = 64 * 1024 * 1024
+Result = TypeVar("Result")
+Synchronous = Literal["full", "normal", "off"]
+
+WAL_LIMIT = 64 << 20
+"""Bytes at which the WAL is made to begin anew, and to which it is cut then."""
+CHECKPOINT_PAGES = 1000
+"""Pages in the WAL after which a commit copies them into the database: some 5 ms, once in 4 MB."""
+PRIME_AFTER = 24
+"""Commits of a process after which its WAL is grown to the size that it will have anyway: a commit into blocks that
+the file has already is a third faster, since the file system has nothing of its own to write (measured). A process of
+a few commits does not wait for it."""
+LOOK_EVERY = 256
+"""Commits between two looks at the size of the WAL."""
+IDLE_READERS = 4
+BUSY_SECONDS = 60.0
+
+_files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
 
 
 class StoreWarning(UserWarning):
     """The store works, but not as safely as it should."""
 
 
-def trouble(path: str, error: BaseException) -> JournalError:
-    """What went wrong with the file, and what to do."""
-    text = str(error)
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_NOTADB or "not a database" in text:
-        return Corrupt(f"{path} is no SQLite database", hint="give another path; this file was left as it is")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return Corrupt(f"{path} is damaged: {text}", hint="restore it from a backup; `stepwell doctor` says more")
-    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (28, 122):
-        return JournalError(f"{path}: the disk is full", hint="make room, then run `stepwell resume RUN`")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or isinstance(error, PermissionError):
-        return JournalError(f"{path} cannot be written: {text}", hint="check the rights of the file and its folder")
-    if code == sqlite3.SQLITE_BUSY:
-        return JournalBusy(f"{path} is locked by a program that is not Stepwell: {text}", hint="close it, try again")
-    if code == sqlite3.SQLITE_CANTOPEN or isinstance(error, OSError):
-        return JournalError(
-            f"{path} cannot be opened: {text}", hint="check that it is a file in a folder you may write"
-        )
-    return JournalError(f"{path}: {text}", hint="run `stepwell doctor`")
+class _Connection(sqlite3.Connection):
+    """One that can be referred to weakly."""
 
 
 class SqliteFile:
-    """The connections of one process to one file."""
+    """The connections of one process to one file: one that writes, and as many readers as read at once."""
 
-    def __init__(self, path: str, *, read_only: bool) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, *, read_only: bool = False, synchronous: Synchronous = "full") -> None:
+        self.path = os.path.abspath(path)  # noqa: PTH100 - no resolving: messages say what was given
         self.read_only = read_only
-        self.closed = False
-        self._pid = os.getpid()
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
+        self._synchronous = synchronous
+        self.unusable: str | None = None
+        """Why the file cannot be used any more: closed, or a fork."""
+        self._idle: list[sqlite3.Connection] = []
+        self._connections: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
+        self._commits = 0
+        self._blocked_until = 0.0
+        if synchronous != "full":
+            message = f"{self.path} is written with synchronous = {synchronous}: a power cut may take steps back"
+            warnings.warn(message, StoreWarning, stacklevel=4)
         try:
-            if not read_only:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            elif not Path(path).is_file():
-                raise FileNotFoundError(2, "no such file")
-            if Path(path).is_dir():
-                raise IsADirectoryError(21, "it is a folder")
-            self.lock = FairLock.for_path(path)
-            self.write = self.connect()
-            self._prepare()
+            self._open()
         except (sqlite3.Error, OSError) as error:
-            raise trouble(path, error) from error
+            raise trouble(self.path, error) from error
+        _files.add(self)
 
-    def connect(self) -> sqlite3.Connection:
-        """A new connection."""
-        name = f"file:{Path(self.path).as_posix().replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
-        mode = "?mode=ro" if self.read_only else ""
-        connection = sqlite3.connect(
-            name + mode, uri=True, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=256
-        )
-        connection.execute("pragma foreign_keys = off")
-        return connection
+    def _open(self) -> None:
+        if Path(self.path).is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        if self.read_only and not Path(self.path).exists():
+            raise FileNotFoundError(2, "there is no such file")
+        if not self.read_only:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+        there = Path(self.path).exists()
+        self.write = self.connect()
+        self.lock: FairLock | None = None
+        try:
+            if there:
+                schema_check(self.write, self.path, read_only=self.read_only)  # before anything is put beside it
+            if not self.read_only:
+                self.lock = FairLock.for_path(self.path)
+                with self.lock:
+                    self._prepare()
+        except BaseException:
+            self.write.close()
+            if self.lock is not None:
+                self.lock.leave()
+            raise
+        self.cursor = self.write.cursor()
 
     def _prepare(self) -> None:
-        found = self._schema()
-        if found is not None and found > SCHEMA:
-            message = f"{self.path} has schema {found}; this version of Stepwell knows {SCHEMA}: install a newer one"
-            raise SchemaTooNew(message, found=found, expected=SCHEMA)
-        if self.read_only:
-            if found is None or found < SCHEMA:
-                message = f"{self.path} has schema {found or 0}, not {SCHEMA}: open it once for writing to bring it up"
-                raise SchemaTooOld(message, found=found or 0, expected=SCHEMA)
+        """Settings of the file and its schema. Under the fair lock: changing to WAL wants the file for itself."""
+        self.write.execute("pragma auto_vacuum = incremental")  # counts only before the first table
+        mode = self.write.execute("pragma journal_mode = wal").fetchone()[0]
+        if mode != "wal":
+            message = f"{self.path} cannot have a write-ahead log (mode {mode}): put it on a disk of this machine"
+            raise JournalError(message)
+        schema_migrate(self.write, self.path)
+
+    def connect(self, factory: type[sqlite3.Connection] | None = None) -> sqlite3.Connection:
+        """A new connection that may write (unless the whole store may not). The caller closes it.
+
+        Raises:
+            sqlite3.Error: it cannot be opened.
+        """
+        quoted = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        name = f"file://{quoted}?mode={'ro' if self.read_only else 'rwc'}"
+        connection = sqlite3.connect(
+            name, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS,
+            cached_statements=256, factory=factory or _Connection,
+        )  # fmt: skip
+        try:
+            for name, value in (
+                ("synchronous", self._synchronous),
+                ("wal_autocheckpoint", CHECKPOINT_PAGES),
+                ("journal_size_limit", WAL_LIMIT),
+            ):
+                # Not through the object: one that is lent to a step refuses what is said outside a transaction.
+                sqlite3.Connection.execute(connection, f"pragma {name} = {value}")
+        except BaseException:
+            sqlite3.Connection.close(connection)
+            raise
+        self._connections.add(connection)
+        return connection
+
+    @property
+    def is_usable(self) -> bool:
+        """Neither closed nor a fork's."""
+        return self.unusable is None
+
+    def check(self) -> None:
+        """Whether the file may be used here and now.
+
+        Raises:
+            JournalError: it is closed, or was opened before a fork.
+        """
+        if self.unusable is not None:
+            raise JournalError(self.unusable)
+
+    def close(self) -> None:
+        """Close every connection that nobody uses; those in use are closed when they are given back. Idempotent."""
+        if self.unusable is not None:
             return
-        with self.lock:
-            self.write.execute("pragma journal_mode = wal")
-            self._settings(self.write)
-            if found != SCHEMA:
-                self._migrate()
-
-    def _settings(self, connection: sqlite3.Connection) -> None:
-        connection.execute("pragma synchronous = full")
-        connection.execute(f"pragma journal_size_limit = {WAL_LIMIT}")
-        connection.execute("pragma wal_autocheckpoint = 4000")
-
-    def _schema(self) -> int | None:
-        self.write.execute("pragma schema_version").fetchone()  # reads the header: raises where it is no database
-        there = self.write.execute("select 1 from sqlite_master where name = 'meta'").fetchone()
-        if there is None:
-            return None
-        row = self.write.execute("select value from meta where key = 'schema'").fetchone()
-        return None if row is None else int(row[0])
-
-    def _migrate(self) -> None:
-        found = self._schema() or 0
-        for number, _, sql in migrations("sqlite"):
-            if number > found:
-                script = f"begin immediate;{sql};insert or replace into meta values ('schema', '{number}');commit;"
-                try:
-                    self.write.executescript(script)
-                except sqlite3.Error:
-                    if self.write.in_transaction:
-                        self.write.execute("rollback")
-                    raise
-
-    def check_alive(self) -> None:
-        """Raise if the store is closed, or was opened before a fork."""
-        if self.closed:
-            raise JournalError(f"{self.path} was closed; open it again")
-        if self._pid != os.getpid():
-            raise JournalError(f"{self.path} was opened before fork; open it again")
-
-    def reopen(self) -> None:
-        """A new write connection, after the old one met an error whose extent is unknown."""
+        self.unusable = f"{self.path} was closed: open it again"
+        _files.discard(self)
+        self._drain()
         try:
             self.write.close()
         except sqlite3.Error:
-            pass  # it is given up either way
-        self.write = self.connect()
-        self._settings(self.write)
+            pass  # what is committed is safe in the WAL
+        if self.lock is not None:
+            self.lock.leave()
 
-    @property
-    def reader(self) -> sqlite3.Connection:
-        """This thread's connection for reading."""
-        self.check_alive()
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self.connect()
-            self._local.connection = connection
-            with self._guard:
-                self._readers.append(connection)
-                self._drop_dead()
-        return connection
+    # -- reading
 
-    def _drop_dead(self) -> None:
-        """Close readers of threads that are gone when there are many: each holds descriptors."""
-        if len(self._readers) > 256:
-            old, self._readers = self._readers[:64], self._readers[64:]
-            self._retired = getattr(self, "_retired", [])
-            self._retired += old
+    def read(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query; no read transaction is open afterwards.
 
-    def read(self, sql: str, values: object = ()) -> list[tuple[object, ...]]:
-        """All rows of a query; no read transaction is open afterwards. Raises `JournalError`."""
-        for attempt in range(50):
+        Raises:
+            JournalError: the file cannot be read, or is closed.
+        """
+        self.check()
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            connection = None
             try:
-                return self.reader.execute(sql, values).fetchall()  # type: ignore[arg-type]
-            except sqlite3.OperationalError as error:
-                # A reader may meet the moment in which a WAL is recovered.
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY or attempt == 49:
+                connection = self.reader_take()
+                rows = connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                if connection is not None:
+                    connection.close()
+                # A reader may meet the moment in which another process recovers the WAL, or deletes it on leaving.
+                if primary_code(error) not in BUSY or time.monotonic() > deadline:
                     raise trouble(self.path, error) from error
-                time.sleep(0.01)
-            except sqlite3.Error as error:
-                raise trouble(self.path, error) from error
-        raise AssertionError
-
-    def writing(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        """Run work in one transaction under the fair lock. Raises `JournalError` with nothing written."""
-        self.check_alive()
-        with self.lock:
-            try:
-                self.write.execute("begin immediate")
-                work(self.write)
-                self.write.execute("commit")
-            except sqlite3.Error as error:
-                self.recover()
-                raise trouble(self.path, error) from error
+                time.sleep(0.005)
             except BaseException:
-                self.recover()
+                if connection is not None:
+                    connection.close()
+                raise
+            else:
+                self.reader_give(connection)
+                return rows
+
+    def reader_take(self) -> sqlite3.Connection:
+        """A connection that reads only. Give it back."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            connection = self.connect()
+            connection.execute("pragma query_only = on")
+            return connection
+
+    def reader_give(self, connection: sqlite3.Connection) -> None:
+        """It is needed no longer."""
+        if len(self._idle) < IDLE_READERS and self.unusable is None:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        if not self.is_usable:  # closed in this moment
+            self._drain()
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    # -- writing
+
+    def hold(self) -> FairLock:
+        """The lock between processes, for a ``with``.
+
+        Raises:
+            JournalError: the file may not be written.
+        """
+        self.check()
+        if self.lock is None:
+            raise JournalError(f"{self.path} was opened for reading only")
+        return self.lock
+
+    def writing(self, work: Callable[[sqlite3.Connection, bool], Result]) -> Result:
+        """The result of ``work(connection, again)``, done in one transaction under the fair lock.
+
+        After an error that leaves open whether the commit is durable it is done again, once, with ``again`` true: work
+        that must not happen twice looks first whether it is there.
+
+        Raises:
+            JournalError: nothing was written, as far as the disk says.
+        """
+        with self.hold():
+            return self.attempts(lambda again: self._transaction(work, again=again))
+
+    def _transaction(self, work: Callable[[sqlite3.Connection, bool], Result], *, again: bool) -> Result:
+        self.write.execute("begin immediate")
+        result = work(self.write, again)
+        self.write.execute("commit")
+        self.committed()
+        return result
+
+    def attempts(self, attempt: Callable[[bool], Result]) -> Result:
+        """What ``attempt(again)`` returns. Under the fair lock. Leaves no transaction open, whatever happens.
+
+        A file that is locked by a program other than Stepwell is waited for; an error in doubt (ENGINE.md §3) is met
+        with a fresh connection and one more attempt.
+
+        Raises:
+            JournalError: it failed.
+        """
+        again = False
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return attempt(again)
+            except sqlite3.Error as error:
+                self._roll_back()
+                code = primary_code(error)
+                if code in BUSY and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                    continue
+                if again or code not in IN_DOUBT:
+                    raise trouble(self.path, error) from error
+                again = True
+                self._replace()
+            except BaseException as error:
+                # A value that cannot be bound, an interrupt: nothing of the group may stay in an open transaction, or
+                # the next row would be written into it and be lost with it.
+                self._roll_back()
+                if isinstance(error, Exception) and not isinstance(error, JournalError):
+                    raise trouble(self.path, error) from error
                 raise
 
-    def recover(self) -> None:
-        """Leave no transaction open."""
+    def _roll_back(self) -> None:
         try:
             if self.write.in_transaction:
                 self.write.execute("rollback")
         except sqlite3.Error:
-            self.reopen()
+            self._replace()
 
-    def close(self) -> None:
-        """Close every connection. Idempotent."""
-        if self.closed or self._pid != os.getpid():
-            self.closed = True
+    def _replace(self) -> None:
+        """A new write connection in the place of one that met an error whose extent is unknown."""
+        try:
+            fresh = self.connect()
+        except sqlite3.Error:
+            return  # a full disk may allow no new one; the old one is all there is
+        try:
+            self.write.close()
+        except sqlite3.Error:
+            pass  # it is given up either way
+        self.write = fresh
+        self.cursor = fresh.cursor()
+
+    # -- the WAL
+
+    def committed(self) -> None:
+        """Something was committed: look after the WAL now and then. Under the fair lock, outside a transaction."""
+        self._commits += 1
+        if self._commits == PRIME_AFTER:
+            self._wal_prime()
+        elif self._commits % LOOK_EVERY == 0 and self.wal_bytes() > WAL_LIMIT:
+            self._wal_reset()
+
+    def wal_bytes(self) -> int:
+        """Size of the WAL."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116 - nothing is opened
+        except OSError:
+            return 0
+
+    def _wal_prime(self) -> None:
+        """Write pages that are then rolled back: they have no commit mark, so nobody ever reads them."""
+        size = CHECKPOINT_PAGES * 4200
+        if self.wal_bytes() >= size:
             return
-        self.closed = True
-        with self._guard:
-            connections = [*self._readers, *getattr(self, "_retired", []), self.write]
-            self._readers = []
-        for connection in connections:
-            try:
-                connection.close()
-            except sqlite3.Error:
-                pass  # nothing can be done about it, and the journal is durable
+        try:
+            self.write.execute("pragma cache_size = 16")  # so few that a large value spills into the WAL at once
+            self.write.execute("begin immediate")
+            self.write.execute("insert into blob_chunk (hash, i, data) values (x'', 0, zeroblob(?))", (size,))
+        except sqlite3.Error:
+            pass  # a full disk: it was only to be quicker
+        finally:
+            self._roll_back()
+            self.write.execute("pragma cache_size = -2000")
+
+    def _wal_reset(self) -> None:
+        """Copy all into the database and begin the WAL anew, if no reader stands in the way for long."""
+        if time.monotonic() < self._blocked_until:
+            return
+        try:
+            self.write.execute("pragma busy_timeout = 200")
+            blocked = self.write.execute("pragma wal_checkpoint(restart)").fetchone()[0]
+            if blocked:
+                self._blocked_until = time.monotonic() + 5.0
+        except sqlite3.Error:
+            self._blocked_until = time.monotonic() + 5.0
+        finally:
+            self.write.execute(f"pragma busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _after_fork() -> None:
+    # In the child nothing is closed and nothing used: SQLite's memory of locks is the parent's, and closing could
+    # drop or delete what the parent needs. The connections get a reference that is never given back, so that not even
+    # the interpreter's end closes them.
+    import ctypes
+
+    for file in list(_files):
+        file.unusable = f"{file.path} was opened before a fork: open it again in the child"
+        for connection in list(file._connections):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+    _files.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -6,7 +6,7 @@ create table meta (key text primary key, value text not null) without rowid;
 
 -- The catalogue: one row for ever, written at a run's start and at its end only. `status` is NULL while the run is
 -- open (its open status lies in `hot`). `rid` rises with the starts and is never given twice (autoincrement): a zombie
--- of an old run could else write into a new one. `tags` is ',a,b,'.
+-- of an old run could else write into a new one. `tags` is a JSON array of texts, NULL without tags.
 create table run (
     rid integer primary key autoincrement,
     id text not null unique,
@@ -17,13 +17,15 @@ create table run (
     created_at integer not null,
     ended_at integer,
     queue text not null,
-    tags text not null,
+    tags text,
     target text,
     parent text,
     deadline integer,
     input_hash blob not null
 );
 create index run_parent on run (parent) where parent is not null;
+-- What people look for among a million runs that went well; those pay nothing for it.
+create index run_unlucky on run (status, rid) where status <> 'succeeded';
 
 -- One small row for each open run: who holds it, when it wakes, how many facts have come for it. (owner, epoch) is the
 -- fence of every write; a change that lets two claims of a run have the same epoch lets two workers write it. `inbox`
@@ -47,23 +49,26 @@ create table hot (
         end
     ) virtual
 );
-create index hot_due on hot (due_at) where due_at is not null;
+create index hot_due on hot (queue, due_at) where due_at is not null;
 create index hot_owner on hot (owner) where owner is not null;
 
--- The journal: one row for each batch of records. The primary key is the fence between a claim and a stale append
--- (both want the same seq), and makes a batch all or nothing. Rows are never updated. `data` is a msgpack array.
+-- The journal: one row for each batch of records. `k` is rid << 24 | seq, which makes (rid, seq) the primary key and a
+-- step's insert an append to one b-tree: a quarter faster than a key of two columns and, with values of some
+-- kilobytes, half as large (measured). It is the fence between a claim and a stale append (both want the same seq), and
+-- makes a batch all or nothing. Rows are never updated. `data` is a msgpack array. `rid` and `seq` are for people: no
+-- query finds rows by them.
 create table record (
-    rid integer not null,
-    seq integer not null,
+    k integer primary key,
     epoch integer not null,
     data blob not null,
-    primary key (rid, seq)
-) without rowid;
+    rid integer generated always as (k >> 24) virtual,
+    seq integer generated always as (k & 16777215) virtual
+);
 
 -- Log lines, progress and heartbeats: never part of replay, so losing them loses no work. `data` is UTF-8 as bytes,
 -- because people log half surrogate pairs, too.
 create table note (
-    n integer primary key autoincrement,
+    n integer primary key,
     rid integer not null,
     key text not null,
     kind text not null,
@@ -83,7 +88,8 @@ create table inbox (
 );
 create index inbox_run on inbox (rid, n);
 
--- Large values by content. `touched_at` keeps a blob that a writer has just put, or found there, from being taken away
+-- Large values by content, in chunks of at most 1 MiB. The row in `blob` is there before the first chunk, with size -1
+-- until the last one is: chunks without a row are rubbish. `touched_at` keeps a blob that a writer has just put, or found there, from being taken away
 -- before its record is written.
 create table blob (hash blob primary key, size integer not null, touched_at integer not null) without rowid;
 create table blob_chunk (hash blob not null, i integer not null, data blob not null, primary key (hash, i));

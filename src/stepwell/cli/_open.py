@@ -1,0 +1,33 @@
+"""Engines for commands: one that writes, and one that cannot."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from stepwell.client import Engine
+from stepwell.journal import open_store, store_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def opened(store: str | None, *, write: bool, hold: float | None = None) -> Iterator[Engine]:
+    """An engine that is stopped at the end. Without ``write`` the store is opened read-only and nothing is made."""
+    engine = Engine(store, hold=hold) if write else _reader(store)
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+def _reader(store: str | None) -> Engine:
+    url = store_url(store)
+    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
+        engine = Engine(open_store(f"memory://{uuid4().hex}"))  # what is not there yet is empty
+        engine.url = url
+        return engine
+    return Engine(open_store(url, read_only=True))

@@ -1,0 +1,49 @@
+"""What goes to stdout, and what is kept out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import TextIO
+
+
+def print_json(value: Any, *, indent: int = 2) -> None:
+    """One JSON document on stdout; in one line with ``indent=0``."""
+    data = msgspec.json.encode(value)
+    click.echo(msgspec.json.format(data, indent=indent) if indent else data)
+
+
+def write_array(out: TextIO, items: Iterable[Any]) -> None:
+    """A JSON array, one item a line, never more than one item in memory."""
+    between = "[\n"
+    for item in items:
+        out.write(between + msgspec.json.encode(item).decode())
+        between = ",\n"
+    out.write("[]" if between == "[\n" else "\n]")
+
+
+@contextlib.contextmanager
+def stdout_apart(*, apart: bool) -> Iterator[None]:
+    """With ``apart``, all that is printed meanwhile goes to stderr, what child processes print included."""
+    if not apart:
+        yield
+        return
+    sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, AttributeError, ValueError):  # a stdout that is no file has no number
+            number, other = sys.stdout.fileno(), sys.stderr.fileno()
+            kept = os.dup(number)
+            os.dup2(other, number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            stack.callback(sys.stdout.flush)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
