@@ -123,6 +123,7 @@ def _park(scope: Scope, effect: Park) -> None:
     if records and type(life.over) is Unwinding:
         # The attempt is over, whatever becomes of the run: an undo would begin it again.
         life.commit(branch, records)
+        records = ()
     while until > life.store.now():
         with life.lock:
             life.usable(branch)

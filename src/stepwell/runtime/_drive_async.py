@@ -68,6 +68,7 @@ async def _park_async(scope: Scope, effect: Park) -> None:
     try:
         if records and type(life.over) is Unwinding:
             await life.commit_async(branch, records)
+            records = ()
         while until > life.store.now():
             with life.lock:
                 life.usable(branch)
