@@ -152,7 +152,8 @@ class Engine:
             JournalError: the store cannot be used.
         """
         _refuse_loop()
-        function, run_id, life = self._begin(fn, input, id, tags, queue)
+        # Who watches a run looks for it in the store: its start rides with nothing.
+        function, run_id, life = self._begin(fn, input, id, tags, queue, lazy=timeout is None)
         return self.drive.until_end(function, run_id, life, timeout)
 
     async def run_async(
@@ -160,7 +161,9 @@ class Engine:
         tags: Sequence[str] = (), queue: str | None = None,
     ) -> Any:  # fmt: skip
         """As `run`, for async callers; an async function is driven on their loop."""
-        function, run_id, life = self._begin(fn, input, id, tags, queue)
+        function = self.functions.resolve(fn)
+        lazy = timeout is None and function.is_async
+        function, run_id, life = self._begin(function, input, id, tags, queue, lazy=lazy)
         return await self.drive.until_end_async(function, run_id, life, timeout)
 
     def start_run(

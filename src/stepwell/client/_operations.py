@@ -49,13 +49,12 @@ def operations_of(store: Store, run: RunState) -> list[Operation]:
             while parent and parent not in run.ops:
                 parent = parent_of(parent)
             children.setdefault(parent, []).append(op)
-    return [_operation(store, op, children) for op in children.get("", ())]
+    return [_operation(store, op, children, "") for op in children.get("", ())]
 
 
-def _operation(store: Store, op: Op, children: dict[str, list[Op]]) -> Operation:
+def _operation(store: Store, op: Op, children: dict[str, list[Op]], parent: str) -> Operation:
     error = None if op.error is None else to_error_object(op.error)
     result = _result(store, op) if op.status == "succeeded" else None
-    parent = parent_of(op.key)
     is_step, is_wait = op.kind in _STEPS, op.kind == "wait"
     kind = OperationType.STEP if is_step else OperationType.WAIT if is_wait else OperationType.CONTEXT
     step = StepDetails(op.attempt, _time(op.until) if op.status == "planned" else None, result, error)
@@ -71,7 +70,7 @@ def _operation(store: Store, op: Op, children: dict[str, list[Op]]) -> Operation
         context_details=ContextDetails(op.replay_children, result, error) if kind is OperationType.CONTEXT else None,
         step_details=step if is_step else None,
         wait_details=WaitDetails(_time(op.until)) if is_wait else None,
-        child_operations=tuple(_operation(store, child, children) for child in children.get(op.key, ())),
+        child_operations=tuple(_operation(store, child, children, op.key) for child in children.get(op.key, ())),
     )
 
 

@@ -64,6 +64,10 @@ class Binder(Generic[P, T]):
         """Whether it cannot be used without being called first."""
         return self._arity is None or self._arity[0] > 0
 
+    def missing(self) -> str:
+        """The arguments that it needs, as a call shows them."""
+        return ", ".join(p.name for p in list(self._signature.parameters.values())[1:] if p.default is p.empty)
+
 
 def _plain_arity(signature: inspect.Signature) -> tuple[int, int] | None:
     """(fewest, most) positional arguments after the context, where a count is all that has to be checked."""

@@ -91,7 +91,7 @@ def function_of(func: Any, method: str) -> tuple[Callable[..., Any], str | None,
         return func, func.name, func.name, True
     if isinstance(func, Binder):
         if func.needs_arguments():
-            raise ValidationError(f"{func.name} needs arguments: write context.{method}({func.name}(...))")
+            raise ValidationError(f"{func.name} needs arguments: write context.{method}({func.name}({func.missing()}))")
         return func(), func.name, func.name, True
     if not callable(func):
         raise ValidationError(f"context.{method} needs a function, not {func!r}")
@@ -138,6 +138,9 @@ def step_wanted(  # the keywords of `step`
         body.remote = remote(func, takes_context, (life.run.id, name, key))
     if settings.transactional and life.is_async:
         raise UsageError("transactional steps need a sync durable function")
+    if settings.transactional is True and life.store.kind == "memory":
+        message = "memory:// has no transactions: use a SQLite or PostgreSQL store for transactional=True"
+        raise UsageError(message)
     strategy = settings.retry_strategy
     plan = context._retry() if strategy is None else strategy_planner(strategy, life.run.id)
     if settings.undo is not None:

@@ -104,13 +104,15 @@ class Pool:
         self._jobs: deque[Job] = deque()
         self._threads = 0
         self._idle = 0
+        self._starting = 0
+        """Threads that were made for a job and have not taken one yet."""
         self._stopped = False
         self._count = 0
 
     @property
     def backlog(self) -> int:
         """Jobs that wait for a thread."""
-        return max(0, len(self._jobs) - self._idle)
+        return max(0, len(self._jobs) - self._idle - self._starting)
 
     def submit(self, job: Job) -> None:
         """Run the job on a thread as soon as one is free."""
@@ -120,6 +122,7 @@ class Pool:
                 self._condition.notify()
             elif self._threads < self._limit:
                 self._threads += 1
+                self._starting += 1
                 self._count += 1
                 threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
 
@@ -141,12 +144,21 @@ class Pool:
             self._condition.notify_all()
 
     def _work(self) -> None:
+        with self._condition:
+            self._starting -= 1
+            first = self._jobs.popleft() if self._jobs else None
+        if first is not None and self._took(first):
+            return
         while (job := self._next()) is not None:
-            if job.take():
-                job.on_thread = True
-                job.run()
-                if job.detached:
-                    return
+            if self._took(job):
+                return
+
+    def _took(self, job: Job) -> bool:
+        """Run a job, if nobody else has; True if it was given up meanwhile and this thread counts no more."""
+        if job.take():
+            job.on_thread = True
+            job.run()
+        return job.detached
 
     def _next(self) -> Job | None:
         with self._condition:
