@@ -78,13 +78,14 @@ class FairLock:
             return lock
 
     def leave(self) -> None:
-        """One user less; the file is closed after the last."""
+        """One user less; the file is closed after the last, unless a request for its lock is still under way: closing
+        it later would drop the locks of whoever uses it then.
+        """
         with _registry_gate:
             self._users -= 1
-            if self._users == 0 and _registry.get(self.target) is self:
+            if self._users == 0 and _registry.get(self.target) is self and self._queue.close():
                 del _registry[self.target]
                 self._fd = -1
-                self._queue.close()
 
     # -- the fair lock
 
@@ -107,23 +108,29 @@ class FairLock:
         if not self._threads.acquire(blocking=False):
             start = self._acquire_thread()
         try:
-            if not self._try():
+            # While the thread still waits for a caller that went away, what it is given is this process's lock, too.
+            if self._queue.waiting or not self._try():
                 self._acquire_queued(start)
             if doing:
                 self._note(doing)
         except BaseException:
+            if self._fd >= 0 and not self._queue.waiting:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN, 2, TURNSTILE)  # an interrupt may have come behind the lock
             self._threads.release()
             raise
         self._thread = threading.get_ident()
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Let the next one in. In a forked child, which has nothing to let go of, it does nothing."""
+        if self._fd < 0:
+            return
         self._thread = 0
-        if self._fd >= 0:
+        try:
             if self._noted:
                 self._note("")
+        finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, MAIN)
-        self._threads.release()
+            self._threads.release()
 
     def _acquire_thread(self) -> float:
         if self._thread == threading.get_ident():
@@ -230,9 +237,11 @@ class _Queue:
         self._kick = threading.Semaphore(0)
         self._caller: threading.Lock | None = None
         self._error: OSError | None = None
-        self._waiting = False
+        self.waiting = False
+        """The thread asks the kernel, or is about to; False only when what it was given is passed on or given back."""
         self._closed = False
         self._started = False
+        self._single = threading.Lock()
 
     def wait(self, timeout: float) -> bool:
         """Have the lock, or False after ``timeout`` seconds. Under the lock's mutex of threads.
@@ -242,18 +251,18 @@ class _Queue:
         """
         caller = threading.Lock()
         caller.acquire()
-        with self._gate:
-            self._caller, self._error = caller, None
-            if not self._waiting:  # else the place in the queue of a caller that went away is this one's
-                self._waiting = True
-                self._kick.release()
-            if not self._started:
-                self._started = True
-                threading.Thread(target=self._run, name="stepwell-lock", daemon=True).start()
         try:
+            with self._gate:
+                self._caller, self._error = caller, None
+                if not self.waiting:  # else the place in the queue of a caller that went away is this one's
+                    self._kick.release()
+                    self.waiting = True
+                if not self._started:
+                    threading.Thread(target=self._run, name="stepwell-lock", daemon=True).start()
+                    self._started = True
             granted = caller.acquire(timeout=timeout)
-        except BaseException:
-            if self._withdraw():  # it came in this very moment, and nobody will use it
+        except BaseException:  # an interrupt, at any place
+            if self._withdraw():  # it may have come in this very moment, and nobody will use it
                 fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, MAIN)
             raise
         granted = self._withdraw() or granted
@@ -268,30 +277,31 @@ class _Queue:
             self._caller = None
             return given
 
-    def close(self) -> None:
-        """Close the file, now or when the kernel answers (its number must not be given to another file before)."""
+    def close(self) -> bool:
+        """Close the file; False if the thread still asks for a lock on it."""
         with self._gate:
+            if self.waiting:
+                return False
             self._closed = True
-            if not self._waiting:
-                os.close(self._fd)
+            os.close(self._fd)
             self._kick.release()
+            return True
 
     def _run(self) -> None:
+        if not self._single.acquire(blocking=False):
+            return  # an interrupt came between start and note of the thread that is there already
         while True:
             self._kick.acquire()
-            if self._closed and not self._waiting:
+            if self._closed:
                 return
             error = self._enter()
             with self._gate:
-                self._waiting = False
+                self.waiting = False
                 caller, self._caller, self._error = self._caller, None, error
                 if caller is not None:
                     caller.release()
                 elif error is None:
                     fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, MAIN)
-                if self._closed:
-                    os.close(self._fd)
-                    return
 
     def _enter(self) -> OSError | None:
         for byte in (TURNSTILE, MAIN):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _OPEN = frozenset(get_args(OpenStatus))
+FEW = 500
+"""So many runs are picked out by number rather than met on a walk."""
 _tags = msgspec.json.Decoder(tuple[str, ...])
 
 
@@ -28,6 +30,12 @@ class Catalogue(Reading):
     def run_list(self, where: RunFilter, *, limit: int, before: int | None = None) -> list[RunRow]:
         """Newest first."""
         condition, values = condition_for(self.sql, where)
+        if where.id_prefix is not None:
+            # A prefix of few runs is found by the ids; one of many soon fills the page by walking.
+            some = self.file.read(self.sql["run_prefixed"], {**_prefix(where.id_prefix), "limit": FEW})
+            if len(some) < FEW:
+                condition += f" and {self.sql['where_rids']}"
+                values["rids"] = msgspec.json.encode([rid for (rid,) in some]).decode()
         if before is not None:
             condition += f" and {self.sql['where_before']}"
             values["before"] = before
@@ -58,16 +66,22 @@ def condition_for(sql: Mapping[str, str], where: RunFilter) -> tuple[str, dict[s
     values = {name: value for name, value in values.items() if value is not None}
     terms = [sql[f"where_{name}"] for name in values]
     if where.id_prefix is not None:
-        values["id_end"] = prefix_end(where.id_prefix)
-    if where.statuses:
+        values |= _prefix(where.id_prefix)
+    if len(where.statuses) == 1 and where.statuses[0] not in _OPEN | {"succeeded"}:
+        values["status"] = where.statuses[0]
+        terms.append(sql["where_unlucky"])
+    elif where.statuses:
         values["statuses"] = msgspec.json.encode(where.statuses).decode()
-        unlucky = _OPEN.isdisjoint(where.statuses) and "succeeded" not in where.statuses
-        terms.append(sql["where_unlucky" if unlucky else "where_statuses"])
+        terms.append(sql["where_statuses"])
     return " and ".join(terms) or "1", values
 
 
 def _is_open(where: RunFilter) -> bool:
     return bool(where.statuses) and _OPEN.issuperset(where.statuses)
+
+
+def _prefix(prefix: str) -> dict[str, Any]:
+    return {"id_prefix": prefix, "id_end": prefix_end(prefix)}
 
 
 def _like(text: str) -> str:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepwell.errors import Corrupt
 from stepwell.journal._sqlite_file import WAL_LIMIT
 from stepwell.journal._sqlite_gc import BLOB_REST
 from stepwell.journal._sqlite_schema import schema_found
@@ -34,7 +35,12 @@ class Checking:
     def check(self) -> Iterator[str]:
         """Problems of the database itself, one line each."""
         file, sql = self.file, self.sql
-        for (line,) in file.read(sql["check_integrity"]):
+        try:
+            found = file.read(sql["check_integrity"])
+        except Corrupt as error:
+            yield f"{error}: {error.hint}"
+            return
+        for (line,) in found:
             if line != "ok":
                 yield f"{file.path}: {line}"
         mode = file.read("pragma journal_mode")[0][0]

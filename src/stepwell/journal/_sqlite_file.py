@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stepwell.errors import JournalError
 from stepwell.journal._lock import FairLock
+from stepwell.journal._sql import SCHEMA
 from stepwell.journal._sqlite_schema import schema_check, schema_migrate
 from stepwell.journal._sqlite_trouble import BUSY, IN_DOUBT, primary_code, trouble
 
@@ -83,12 +84,14 @@ class SqliteFile:
         self.write = self.connect()
         self.lock: FairLock | None = None
         try:
-            if there:
-                schema_check(self.write, self.path, read_only=self.read_only)  # before anything is put beside it
+            # Before anything is put beside a file that may be no store at all.
+            found = schema_check(self.write, self.path, read_only=self.read_only) if there else 0
             if not self.read_only:
                 self.lock = FairLock.for_path(self.path)
-                with self.lock:
-                    self._prepare()
+                # A store that is as it should be is opened without the lock, which a step may hold for seconds.
+                if found != SCHEMA or self.write.execute("pragma journal_mode").fetchone()[0] != "wal":
+                    with self.lock:
+                        self._prepare()
         except BaseException:
             self.write.close()
             if self.lock is not None:

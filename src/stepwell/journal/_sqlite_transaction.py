@@ -189,7 +189,6 @@ class SqliteTransaction:
 
         Raises:
             JournalError: nothing was committed.
-            sqlite3.IntegrityError: the body's own rows break a deferred constraint; nothing was committed.
         """
         self._file.check()
         connection = self._connection
@@ -202,9 +201,6 @@ class SqliteTransaction:
             result = self._store.write_whole(cursor, batch)
             if result is None:
                 cursor.execute("commit")
-        except sqlite3.IntegrityError:
-            self.rollback()
-            raise
         except sqlite3.Error as error:
             self._discard()
             try:

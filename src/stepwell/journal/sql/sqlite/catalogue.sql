@@ -30,8 +30,8 @@ select count(*) from hot cross join run on run.rid = hot.rid where {where}
 coalesce(run.status, hot.status) in (select value from json_each(:statuses))
 
 -- name: where_unlucky
--- Index run_unlucky.
-run.status in (select value from json_each(:statuses)) and run.status <> 'succeeded'
+-- Index run_unlucky, in order of rid.
+run.status = :status and run.status <> 'succeeded'
 
 -- name: where_function
 run.function = :function
@@ -49,13 +49,23 @@ instr(run.tags, :tag) > 0
 -- Index run_parent.
 run.parent = :parent
 
+-- name: run_prefixed
+-- Numbers of runs by prefix of their id: a range of the unique index on id (a blob sorts behind every text).
+select rid from run where id >= :id_prefix and id < coalesce(:id_end, x'') limit :limit
+
+-- name: where_rids
+run.rid in (select value from json_each(:rids))
+
 -- name: where_id_prefix
 -- A range of the unique index on id.
-run.id >= :id_prefix and (:id_end is null or run.id < :id_end)
+run.id >= :id_prefix and run.id < coalesce(:id_end, x'')
 
 -- name: where_text
+-- A walk over the catalogue, newest first, that ends with the page: 0.2 µs a run (measured). An open run's reason lies
+-- in hot; asked for apart, so that hot is not looked into for each of a million ended runs.
 (run.id like :text escape '\' or run.function like :text escape '\'
-    or coalesce(run.reason, hot.reason) like :text escape '\')
+    or run.reason is not null and run.reason like :text escape '\'
+    or run.status is null and (select hot.reason from hot where hot.rid = run.rid) like :text escape '\')
 
 -- name: where_created_from
 run.created_at >= :created_from

@@ -97,7 +97,9 @@ where hash = :hash and touched_at <= :oldest and not exists (select 1 from blob_
 
 -- name: gc_chunks_left
 -- Blobs of which only chunks are left, by a collection that was broken off.
-select distinct hash from blob_chunk where not exists (select 1 from blob where blob.hash = blob_chunk.hash) limit :limit
+select distinct hash from blob_chunk
+where not exists (select 1 from blob where blob.hash = blob_chunk.hash)
+limit :limit
 
 -- name: gc_chunks
 -- A piece of a blob that is gone; none if somebody has begun to write it again.

@@ -81,9 +81,10 @@ limit :limit
 select data from door_row where door = ? and kind = ? and key = ?
 
 -- name: row_list
--- A range of the primary key; `end` is the first text behind all that begin with the prefix, NULL if there is none.
+-- A range of the primary key; `end` is the first text behind all that begin with the prefix, NULL if there is none (a
+-- blob sorts behind every text).
 select key, data from door_row
-where door = :door and kind = :kind and key >= :prefix and (:end is null or key < :end)
+where door = :door and kind = :kind and key >= :prefix and key < coalesce(:end, x'')
 order by key
 
 -- name: blob_get

@@ -89,8 +89,8 @@ create table inbox (
 create index inbox_run on inbox (rid, n);
 
 -- Large values by content, in chunks of at most 1 MiB. The row in `blob` is there before the first chunk, with size -1
--- until the last one is: chunks without a row are rubbish. `touched_at` keeps a blob that a writer has just put, or found there, from being taken away
--- before its record is written.
+-- until the last one is: chunks without a row are rubbish. `touched_at` keeps a blob that a writer has just put, or
+-- found there, from being taken away before its record is written.
 create table blob (hash blob primary key, size integer not null, touched_at integer not null) without rowid;
 create table blob_chunk (hash blob not null, i integer not null, data blob not null, primary key (hash, i));
 create table blob_ref (rid integer not null, hash blob not null, primary key (rid, hash)) without rowid;
