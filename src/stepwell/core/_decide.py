@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from stepwell.errors import ErrorRecord
 
 
-class Wanted(msgspec.Struct, frozen=True, gc=False):
-    """An operation that code asks for: the part that identity and display need."""
+class Wanted(msgspec.Struct, frozen=True):
+    """An operation that code asks for: the part that identity and display need.
+
+    Seen by the garbage collector, unlike records: a body leads to contexts, lives and the frames of its errors.
+    """
 
     key: str
     kind: Kind

@@ -69,7 +69,9 @@ class _Worker(threading.Thread):
         """For ever."""
         while True:
             self._handed.acquire()
-            self._work()
+            work, self._work = self._work, _nothing
+            work()
+            del work  # it leads to the whole simulated run
 
 
 def _nothing() -> None:
