@@ -251,7 +251,8 @@ def last_heartbeat(attempt: Attempt) -> Any:
         return None
     newest, after = None, 0
     while True:
-        page = life.store.note_load(life.lease.rid, kind="heartbeat", key=attempt.key, after=after, limit=500)
+        with life.own_store():
+            page = life.store.note_load(life.lease.rid, kind="heartbeat", key=attempt.key, after=after, limit=500)
         if not page:
             return newest
         after, note = page[-1]

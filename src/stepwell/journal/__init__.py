@@ -15,6 +15,7 @@ from stepwell.journal._api import (
     Lease,
     NewRun,
     Note,
+    OpenStatus,
     Park,
     Release,
     RunExists,
@@ -30,7 +31,7 @@ from stepwell.journal._api import (
     WorkerInfo,
 )
 from stepwell.journal._open import DEFAULT_STORE, open_store, store_url
-from stepwell.journal._writer import Line, Ticket, Writer
+from stepwell.journal._writer import Exclusive, Line, Ticket, Writer
 
 __all__ = [
     "DEFAULT_STORE",
@@ -40,6 +41,7 @@ __all__ = [
     "End",
     "EndStatus",
     "Entry",
+    "Exclusive",
     "Fact",
     "GcResult",
     "HotChange",
@@ -49,6 +51,7 @@ __all__ = [
     "Line",
     "NewRun",
     "Note",
+    "OpenStatus",
     "Park",
     "Release",
     "RunExists",

@@ -230,9 +230,9 @@ class Writer:
         self._kick()
         return future
 
-    def exclusive(self) -> _Exclusive:
+    def exclusive(self) -> Exclusive:
         """Hold the mutex for a claim, a delivery, or a transaction that a body writes in; what queued goes first."""
-        return _Exclusive(self)
+        return Exclusive(self)
 
     def flush(self, lines: Sequence[Line]) -> None:
         """Commit what rides in these lines, without waiting for it."""
@@ -371,7 +371,7 @@ def _wake_all(futures: list[asyncio.Future[None]]) -> None:
             future.set_result(None)
 
 
-class _Exclusive:
+class Exclusive:
     """``with writer.exclusive():`` the store's write connection is the caller's."""
 
     def __init__(self, writer: Writer) -> None:

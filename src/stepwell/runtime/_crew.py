@@ -24,7 +24,7 @@ from stepwell.runtime._api import BranchOver, BranchUnwound, LifeOver, ReplayEnd
 from stepwell.runtime._drive import block, drive, settle_parking
 from stepwell.runtime._scope import Branch, Scope
 from stepwell.runtime._threads import Job
-from stepwell.runtime._values import keep, text_of
+from stepwell.runtime._values import kept, text_of
 
 if TYPE_CHECKING:
     from stepwell.core import BatchWanted, Effect
@@ -64,7 +64,8 @@ class Crew:
             case Conclude(asked, reason, ended, started):
                 return self.conclude(asked, reason, ended, started)
             case Replayed(asked, payload, _, again):
-                text = text_of(self.life, payload, asked.want.key)
+                with self.life.own_store():
+                    text = text_of(self.life, payload, asked.want.key)
                 if again is None:
                     return self.body.missing(self.scope, asked, text)
                 return self.body.restore(self.scope, asked, text, again)
@@ -75,7 +76,7 @@ class Crew:
     def conclude(self, asked: BatchWanted, reason: str, ended: dict[int, BranchEnded], started: frozenset[int]) -> Done:
         """The batch's result, on its way out."""
         text, value = self.body.conclude(self.scope, asked, reason, ended, started)
-        return Done(keep(self.life, text), value, self.life.store.now())
+        return Done(kept(self.life, text), value, self.life.store.now())
 
     def new_branch(self, index: int) -> Branch:
         """A branch begins to count."""

@@ -30,7 +30,7 @@ from stepwell.runtime._api import BranchUnwound, ReplayEnd, Unwinding
 from stepwell.runtime._bodies import call
 from stepwell.runtime._frames import user_line
 from stepwell.runtime._scope import Scope
-from stepwell.runtime._values import failed, keep, pack, raised, unpack
+from stepwell.runtime._values import failed, kept, pack, raised, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +222,7 @@ def scope_done(life: Life, want: Wanted, body: ScopeBody, value: Any) -> Done:
         text = body.codec.encode(value, want.name or "result")
         if len(text) > LARGE_RESULT:
             summary = body.summary(value)
-            payload = None if summary is None else keep(life, summary)
+            payload = None if summary is None else kept(life, summary)
             return Done(payload, body.codec.decode(text, want.key), life.store.now(), replay_children=True)
     payload, value = pack(life, body.codec, value, want.key, want.name or "result")
     return Done(payload, value, life.store.now())

@@ -12,6 +12,8 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from stepwell.core import (
     LifeLost,
     LifeStarted,
@@ -20,8 +22,8 @@ from stepwell.core import (
     decode_records,
     fold_all,
 )
-from stepwell.errors import JournalError, UsageError
-from stepwell.journal import Lease, NewRun, Start, SystemClock, Taken, Writer
+from stepwell.errors import Corrupt, JournalError, UsageError
+from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
 from stepwell.runtime._api import LifeOver
 from stepwell.runtime._life import Life
 from stepwell.runtime._live import Ending, live
@@ -37,11 +39,13 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord, Payload
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, HotRow, Store, Ticket
+    from stepwell.journal import Clock, HotRow, OpenStatus, Store, Ticket
     from stepwell.runtime._api import Program, Why
     from stepwell.runtime._threads import Threads
 
 LONGEST_TTL = 3600.0
+PAGE = 2000
+"""Rows of a journal that are read at a time."""
 shield = Shield()
 
 
@@ -262,15 +266,33 @@ class Host:
         taken = Taken(epoch + 1, (reopened, self._life_started(epoch + 1, "retry")), "running", self.lease)
         with self.writer.exclusive():
             lease = self.store.run_reopen(rid, self.worker, taken)
-        return None if lease is None else self._life(lease, program)
+        if lease is None:
+            return None
+        # What came for the run before it was reopened was meant for what it was then: a cancel ends no retry.
+        return self._life(lease, program, stale=True)
 
-    def _life(self, lease: Lease, program: Program) -> Life:
-        run = load(self.store, lease.run_id, lease.rid or 0)
+    def _life(self, lease: Lease, program: Program, *, stale: bool = False) -> Life:
+        try:
+            run = load(self.store, lease.run_id, lease.rid or 0)
+        except JournalError as error:
+            self._let_go(lease, error)
+            raise
         life = Life(self, run, lease, program, hold=self.hold_of(program))
         self.lives[lease.run_id] = life
         if lease.inbox:
+            life.cancel_seen = life.cancel_seen or stale
             self.take_inbox(life)
+            life.cancel_seen = run.cancel is not None
         return life
+
+    def _let_go(self, lease: Lease, error: JournalError) -> None:
+        """A run that was claimed cannot be read: nobody may call it running (P5). A damaged one needs a person."""
+        status: OpenStatus = "blocked" if isinstance(error, Corrupt) else "interrupted"
+        line = Line(self.writer, lease, lambda _records: None)
+        try:
+            self.writer.commit(line.enqueue((), Release(status, str(error)[:500])))
+        except JournalError as second:
+            self.complain(f"run {lease.run_id} could not be handed back: {second}")
 
     def drive(self, life: Life) -> Ending:
         """Run a sync life on this thread, to its ending."""
@@ -362,10 +384,22 @@ def run_started(new: NewRun, payload: Payload) -> RunStarted:
 
 
 def load(store: Store, run_id: str, rid: int) -> RunState:
-    """A run's journal, folded."""
-    run = RunState(run_id)
-    for entry in store.record_load(rid):
-        fold_all(run, decode_records(entry.data))
+    """A run's journal, folded, read in pages so that it is never whole in memory twice.
+
+    Raises:
+        Corrupt: it is damaged; the text names the row.
+        JournalError: the store cannot be read.
+    """
+    run, after = RunState(run_id), 0
+    while page := store.record_load(rid, after=after, limit=PAGE):
+        for entry in page:
+            after = entry.seq
+            try:
+                records = decode_records(entry.data)
+            except msgspec.MsgspecError as error:
+                message = f"row {after} of run {run_id} cannot be read: {error}"
+                raise Corrupt(message) from error
+            fold_all(run, records)
     return run
 
 

@@ -8,6 +8,7 @@ call on every context of the run, so that code which swallows it gets no further
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import (
@@ -26,7 +27,7 @@ from stepwell.runtime._scope import Branch, Scope
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
     from stepwell.core import AnyRecord, Payload, RunState
     from stepwell.journal import HotChange, Lease, Note, Ticket
@@ -226,6 +227,19 @@ class Life:
         what = "lease lost" if isinstance(error, Fenced) else "store failed"
         return self.stop(LifeOver(what, error))  # type: ignore[return-value]
 
+    @contextmanager
+    def own_store(self) -> Iterator[None]:
+        """Around each use of the run's own store while user code is on the stack: what goes wrong there is never an
+        operation's error (ENGINE.md §3), or ``except Exception: refund()`` would run on a full disk.
+
+        Raises:
+            LifeOver: the store failed, or the lease is lost.
+        """
+        try:
+            yield
+        except JournalError as error:
+            raise self.fail(error) from error
+
     def stop(self, over: BaseException) -> BaseException:
         """End the life: every branch gets ``over`` at its next call, waiting ones at once. The first one stays."""
         with self.lock:
@@ -375,10 +389,11 @@ class Life:
 
     def _read_inbox(self) -> tuple[tuple[AnyRecord, ...], tuple[int, ...], int]:
         rid = self.lease.rid
-        hot = self.store.hot_get(self.run.id)
-        if rid is None or hot is None:
-            return (), (), self.lease.inbox
-        facts = self.store.inbox_load(rid)
+        with self.own_store():
+            hot = self.store.hot_get(self.run.id)
+            if rid is None or hot is None:
+                return (), (), self.lease.inbox
+            facts = self.store.inbox_load(rid)
         records = tuple(decode_fact(fact) for fact in facts)
         if self.cancel_seen:
             records = tuple(record for record in records if type(record) is not CancelRequested)

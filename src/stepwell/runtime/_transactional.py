@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, StepSucceeded
@@ -12,9 +13,10 @@ from stepwell.runtime._scope import current_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from stepwell.core import StepWanted
-    from stepwell.journal import StoreTransaction
+    from stepwell.journal import Exclusive, StoreTransaction
     from stepwell.runtime._api import Attempt, Body
 
 
@@ -31,24 +33,24 @@ def _in_store(attempt: Attempt, body: Body, want: StepWanted) -> Done:
     if life.store.kind == "memory":
         message = "memory:// has no transactions: use a SQLite or PostgreSQL store for transactional=True"
         raise UsageError(message)
-    if not life.store.transaction_excludes_writer:
+    if life.store.transaction_excludes_writer:
+        with life.writer.exclusive() as exclusive:
+            return _lent(attempt, body, want, nullcontext(exclusive))
+    return _lent(attempt, body, want, life.writer.exclusive())
+
+
+def _lent(attempt: Attempt, body: Body, want: StepWanted, writer: AbstractContextManager[Exclusive]) -> Done:
+    """Run the body in a lent transaction and commit it with its record; ``writer`` is needed for the commit alone."""
+    life = attempt.scope.life
+    with life.own_store():
         transaction = life.store.transaction()
-        try:
-            done = _run(attempt, body, want, transaction)
-            with life.writer.exclusive() as exclusive:
-                ticket = life.line.take_riding((StepSucceeded(done.at, want.key, done.payload, want.undo),))
-                exclusive.commit(ticket, transaction.commit)
-        finally:
-            transaction.rollback()
-        return done
-    with life.writer.exclusive() as exclusive:
-        transaction = life.store.transaction()
-        try:
-            done = _run(attempt, body, want, transaction)
+    try:
+        done = _run(attempt, body, want, transaction)
+        with life.own_store(), writer as exclusive:
             ticket = life.line.take_riding((StepSucceeded(done.at, want.key, done.payload, want.undo),))
             exclusive.commit(ticket, transaction.commit)
-        finally:
-            transaction.rollback()
+    finally:
+        transaction.rollback()
     return done
 
 

@@ -57,7 +57,13 @@ def pack(life: Life, codec: Codec, value: Any, key: str, place: str) -> tuple[Pa
         if key not in life.warned:
             life.warned.add(key)
             warnings.warn(f"a secret in the value of '{key}' was masked", RuntimeWarning, stacklevel=2)
-    return keep(life, text), codec.decode(text, key)
+    return kept(life, text), codec.decode(text, key)
+
+
+def kept(life: Life, text: str) -> Payload:
+    """As `keep`, for a run that is under way: a store that fails ends the life."""
+    with life.own_store():
+        return keep(life, text)
 
 
 def keep(life: Life, text: str) -> Payload:
@@ -104,7 +110,11 @@ def text_of(life: Life, payload: Payload, key: str) -> str:
 
 def unpack(life: Life, codec: Codec, payload: Payload, key: str) -> Any:
     """A recorded payload back to its value. Raises `PayloadError` if that cannot be."""
-    return codec.decode(payload if type(payload) is str else text_of(life, payload, key), key)
+    if type(payload) is str:
+        return codec.decode(payload, key)
+    with life.own_store():
+        text = text_of(life, payload, key)
+    return codec.decode(text, key)
 
 
 def failed(life: Life, error: BaseException) -> Failed:
