@@ -50,8 +50,6 @@ _encode = msgspec.json.Encoder().encode
 class ScopeBody:
     """The inside of a child context or branch: `stepwell.runtime._api.ScopeBody`."""
 
-    keep_large = False
-
     def __init__(self, context: Operations, run: Callable[[Any], Any], codec: Any, summarize: Any = None) -> None:
         self._context = context
         self._run = run
@@ -78,7 +76,6 @@ class Batch:
         self._life = life
         self._item_codec = context._codec(config.item_serdes or config.serdes, key)
         self._whole = None if config.serdes is None else context._codec(config.serdes, key)
-        self._succeeded = 0
 
     @property
     def item_codec(self) -> Any:

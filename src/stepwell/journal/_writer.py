@@ -152,8 +152,6 @@ class Writer:
         self._inline = inline
         self._events = events
         self._thread: threading.Thread | None = None
-        self.on_commit: list[Callable[[Sequence[Ticket]], None]] = []
-        """Called after the fold with the tickets that are durable now; must not raise and must not block."""
 
     # -- callers
 
@@ -334,9 +332,6 @@ class Writer:
 
     def _settle(self, tickets: Sequence[Ticket]) -> None:
         loops: dict[Any, list[asyncio.Future[None]]] = {}
-        durable = [t for t in tickets if t.error is None]
-        for hook in self.on_commit:
-            hook(durable)
         with self.queue_lock:
             for ticket in tickets:
                 ticket.done = True

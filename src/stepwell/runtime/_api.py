@@ -107,7 +107,6 @@ class ScopeBody(Protocol):
     """The inside of a scope as a door hands it in."""
 
     codec: Codec
-    keep_large: bool
 
     def call(self, scope: Scope) -> Any:
         """Run it in a context on ``scope``; a coroutine in async runs."""

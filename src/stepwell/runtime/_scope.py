@@ -121,9 +121,7 @@ class Scope:
         if branch.let_go or (branch.parent is not None and branch.gone):
             raise life.branch_over(branch)
         if name:
-            if len(name) > MAX_NAME or (
-                not name.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name)
-            ):
+            if len(name) > MAX_NAME or (not name.isprintable() and any(map(_is_control, name))):
                 message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
                 raise ValidationError(message)
             return self.key_of(label(name)), name
