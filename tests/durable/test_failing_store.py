@@ -192,3 +192,34 @@ def test_a_damaged_run_is_blocked_and_not_called_running(run: Run, monkeypatch: 
     row = run.engine.find("r")
     assert (row.status, row.owner) == ("blocked", None)
     assert "row 1 of run r cannot be read" in str(row.reason)
+
+
+def test_a_fact_that_meets_a_parking_life_does_not_stop_the_beat(run: Run) -> None:
+    from stepwell.errors import Suspend
+
+    seen: list[Any] = []
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> None:
+        def body() -> str:
+            host = run.engine.host
+            life, store = host.lives["r"], host.store
+            assert store.fact_deliver("r", CANCEL, store.now(), encode_cancel("now", None))
+            # As between the moment in which a park gives the run up and the one in which that is durable.
+            life.over = Suspend("parked")
+            try:
+                host.take_inbox(life)
+                host.pulse.look()
+            finally:
+                life.over = None
+            seen.append(len(store.inbox_load(life.lease.rid or 0)))
+            return "done"
+
+        context.step(body, name="s")
+        context.wait(600)
+
+    from stepwell import RunCancelled
+
+    with pytest.raises(RunCancelled):
+        run(handler, id="r")
+    assert seen == [1], "it waits for who can take it"

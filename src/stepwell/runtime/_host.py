@@ -22,7 +22,7 @@ from stepwell.core import (
     decode_records,
     fold_all,
 )
-from stepwell.errors import Corrupt, JournalError, UsageError
+from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Suspend, UsageError
 from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
 from stepwell.runtime._api import LifeOver
 from stepwell.runtime._life import Life
@@ -355,7 +355,9 @@ class Host:
             ticket: Ticket | None = life.inbox_ticket()
             if ticket is not None:
                 life.settle(ticket)
-        except LifeOver:
+        except (Suspend, NonDeterminismError):
+            # The life is parking, or over: what lies in the inbox is taken by the park itself, or by the next life.
+            # Nothing of the sort may get to the beat, which keeps the leases of all other runs.
             return
         life.react()
 
