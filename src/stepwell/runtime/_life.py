@@ -379,6 +379,7 @@ class Life:
         self.line.ride((), batch.notes, batch.blobs)
         with self.lock:
             self.lease.inbox = seen
+            facts = self._new_facts(facts)
             if not batch.change.release:
                 self._parked = False
                 return self.line.enqueue((*kept, *facts), inbox_taken=taken)
@@ -394,12 +395,16 @@ class Life:
             if rid is None or hot is None:
                 return (), (), self.lease.inbox
             facts = self.store.inbox_load(rid)
-        records = tuple(decode_fact(fact) for fact in facts)
+        return tuple(decode_fact(fact) for fact in facts), tuple(fact.n for fact in facts), hot.inbox
+
+    def _new_facts(self, records: tuple[AnyRecord, ...]) -> tuple[AnyRecord, ...]:
+        """Without a second cancel. Under ``lock``, where the batch is queued: one that is read and then not queued has
+        not been seen, or it would be lost.
+        """
         if self.cancel_seen:
-            records = tuple(record for record in records if type(record) is not CancelRequested)
-        elif any(type(record) is CancelRequested for record in records):
-            self.cancel_seen = True
-        return records, tuple(fact.n for fact in facts), hot.inbox
+            return tuple(record for record in records if type(record) is not CancelRequested)
+        self.cancel_seen = any(type(record) is CancelRequested for record in records)
+        return records
 
     def inbox_ticket(self) -> Ticket | None:
         """Something has come into the inbox: the batch that moves it into the run's records; None if nothing is new.
@@ -411,7 +416,9 @@ class Life:
         with self.lock:
             self._writable(None, ())
             self.lease.inbox = max(seen, self.lease.inbox)
-            return self.line.enqueue(records, self._unparked(), inbox_taken=taken) if taken else None
+            if not taken:
+                return None
+            return self.line.enqueue(self._new_facts(records), self._unparked(), inbox_taken=taken)
 
     def react(self) -> None:
         """After a commit that may have brought something from outside: a cancellation unwinds the handler."""
