@@ -11,7 +11,14 @@ from stepwell.core import RunState, decode_records, encode_records, fold, fold_a
 from stepwell.core._fold import TRANSITIONS
 from stepwell.core._records import (
     AnyRecord,
+    CallbackBeat,
+    CallbackCreated,
+    CallbackFailed,
+    CallbackSucceeded,
     CancelRequested,
+    InvokeFailed,
+    InvokeStarted,
+    InvokeSucceeded,
     LifeLost,
     LifeStarted,
     OperationCancelled,
@@ -29,6 +36,10 @@ from stepwell.core._records import (
     ScopeFailed,
     ScopeStarted,
     ScopeSucceeded,
+    SignalAwaited,
+    SignalReceived,
+    SignalTaken,
+    SignalTimedOut,
     StepFailed,
     StepRetryPlanned,
     StepStarted,
@@ -54,6 +65,16 @@ SAMPLES: list[Any] = [
     ScopeCancelled(5, "k"),
     Recorded(5, "k", "now", "1"),
     OperationCancelled(5, "k"),
+    CallbackCreated(5, "k", "id"),
+    CallbackBeat(5, "k"),
+    CallbackSucceeded(5, "k", "1"),
+    CallbackFailed(5, "k", ERROR),
+    InvokeStarted(5, "k", "c-1", "f", "{}"),
+    InvokeSucceeded(5, "k", "1"),
+    InvokeFailed(5, "k", ERROR),
+    SignalAwaited(5, "k", "s"),
+    SignalTaken(5, "k", "s", 0),
+    SignalTimedOut(5, "k", ERROR),
 ]
 OF_RUNS: list[Any] = [
     RunStarted(1, "f", "{}"),
@@ -68,6 +89,7 @@ OF_RUNS: list[Any] = [
     RunFailed(9, ERROR),
     RunCancelled(9, "why"),
     RunTimedOut(9),
+    SignalReceived(9, "s", "1"),
 ]
 # What the specification allows, written by hand: the engine's own table has to be this one.
 LEGAL: dict[str, dict[OpStatus | None, OpStatus]] = {
@@ -82,12 +104,23 @@ LEGAL: dict[str, dict[OpStatus | None, OpStatus]] = {
     "ScopeFailed": {"started": "failed"},
     "ScopeCancelled": {"started": "cancelled"},
     "Recorded": {None: "succeeded", "reopened": "succeeded"},
+    "CallbackCreated": {None: "started", "reopened": "started"},
+    "CallbackBeat": {"started": "started"},
+    "CallbackSucceeded": {"started": "succeeded"},
+    "CallbackFailed": {"started": "failed"},
+    "InvokeStarted": {None: "started", "reopened": "started"},
+    "InvokeSucceeded": {"started": "succeeded"},
+    "InvokeFailed": {"started": "failed"},
+    "SignalAwaited": {None: "started", "reopened": "started"},
+    "SignalTaken": {None: "succeeded", "started": "succeeded", "reopened": "succeeded"},
+    "SignalTimedOut": {"started": "failed"},
     "OperationCancelled": {None: "cancelled", "started": "cancelled", "planned": "cancelled", "reopened": "cancelled"},
 }
 
 
 def holding(status: OpStatus | None) -> RunState:
     run = RunState("r")
+    run.signals["s"] = ["1"]
     if status is not None:
         run.ops["k"] = Op("k", "step", status)
     return run
@@ -221,3 +254,31 @@ def test_reopening_with_force_skip_and_set() -> None:
     )  # fmt: skip
     assert [(op.status, op.payload) for op in run.ops.values()][1:] == [("succeeded", "null"), ("succeeded", "7")]
     assert run.ops["a"].status == "reopened"
+
+
+def test_a_callback_is_due_at_its_end_or_when_nothing_was_heard_for_too_long() -> None:
+    run = RunState("r")
+    fold(run, CallbackCreated(100, "k", "id", timeout_at=1000, heartbeat=50))
+    assert run.ops["k"].until == 150
+    fold(run, CallbackBeat(140, "k"))
+    assert run.ops["k"].until == 190
+    fold(run, CallbackBeat(990, "k"))
+    assert run.ops["k"].until == 1000
+    fold_all(run, [CallbackCreated(100, "never", "id2")])
+    assert run.ops["never"].until == 0
+
+
+def test_signals_are_taken_in_turn() -> None:
+    run = RunState("r")
+    fold_all(run, [SignalReceived(1, "s", "1"), SignalReceived(2, "s", "2"), SignalReceived(3, "other", "3")])
+    fold_all(run, [SignalTaken(4, "a", "s", 0), SignalAwaited(5, "b", "s"), SignalTaken(6, "b", "s", 1)])
+    assert [run.ops[key].payload for key in "ab"] == ["1", "2"]
+    for index in (1, 2):
+        with pytest.raises(Corrupt, match="out of turn"):
+            fold(run, SignalTaken(7, "c", "s", index))
+
+
+def test_the_latest_published_value_counts() -> None:
+    run = RunState("r")
+    fold_all(run, [Recorded(1, "p", "publish", "1", name="x"), Recorded(2, "p#2", "publish", "2", name="x")])
+    assert run.published == {"x": "2"}

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, cast
 from stepwell.core._keys import parent_of
 from stepwell.core._records import (
     AnyRecord,
+    CallbackBeat,
+    CallbackCreated,
+    CallbackFailed,
+    CallbackSucceeded,
     CancelRequested,
+    InvokeFailed,
+    InvokeStarted,
+    InvokeSucceeded,
     LifeLost,
     LifeStarted,
     OperationCancelled,
@@ -31,6 +38,10 @@ from stepwell.core._records import (
     ScopeFailed,
     ScopeStarted,
     ScopeSucceeded,
+    SignalAwaited,
+    SignalReceived,
+    SignalTaken,
+    SignalTimedOut,
     StepFailed,
     StepRetryPlanned,
     StepStarted,
@@ -44,6 +55,8 @@ from stepwell.errors import Corrupt
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from stepwell.core._records import Kind
+
 TRANSITIONS: dict[type[Record], dict[OpStatus | None, OpStatus]] = {
     StepStarted: {None: "started", "planned": "started", "reopened": "started"},
     StepSucceeded: {"started": "succeeded"},
@@ -56,6 +69,16 @@ TRANSITIONS: dict[type[Record], dict[OpStatus | None, OpStatus]] = {
     ScopeFailed: {"started": "failed"},
     ScopeCancelled: {"started": "cancelled"},
     Recorded: {None: "succeeded", "reopened": "succeeded"},
+    CallbackCreated: {None: "started", "reopened": "started"},
+    CallbackBeat: {"started": "started"},
+    CallbackSucceeded: {"started": "succeeded"},
+    CallbackFailed: {"started": "failed"},
+    InvokeStarted: {None: "started", "reopened": "started"},
+    InvokeSucceeded: {"started": "succeeded"},
+    InvokeFailed: {"started": "failed"},
+    SignalAwaited: {None: "started", "reopened": "started"},
+    SignalTaken: {None: "succeeded", "started": "succeeded", "reopened": "succeeded"},
+    SignalTimedOut: {"started": "failed"},
     OperationCancelled: {None: "cancelled", "started": "cancelled", "planned": "cancelled", "reopened": "cancelled"},
 }
 
@@ -183,6 +206,10 @@ def _recorded(run: RunState, r: Recorded) -> None:
     status = _next(run, r, r.key, op)
     run.ops[r.key] = op = op or Op(r.key, r.kind, status)
     op.status, op.payload, op.started_at, op.ended_at = status, r.payload, r.at, r.at
+    if r.name is not None:
+        op.name = r.name
+        if r.kind == "publish":
+            run.published[r.name] = r.payload
     if r.undo:
         op.undo = True
         run.undoable.append(r.key)
@@ -194,6 +221,90 @@ def _operation_cancelled(run: RunState, r: OperationCancelled) -> None:
     run.ops[r.key] = op = op or Op(r.key, r.kind, status)
     op.status, op.ended_at = status, r.at
     run.executing.discard(r.key)
+
+
+def _outside_started(run: RunState, r: CallbackCreated | InvokeStarted | SignalAwaited, kind: Kind) -> Op:
+    """An operation that something outside of the run will end."""
+    op = run.ops.get(r.key)
+    status = _next(run, r, r.key, op)
+    run.ops[r.key] = op = op or Op(r.key, kind, status)
+    op.status, op.started_at, op.how, op.attempt = status, r.at, None, op.attempt + 1
+    return op
+
+
+def _callback_created(run: RunState, r: CallbackCreated) -> None:
+    op = _outside_started(run, r, "callback")
+    op.callback_id, op.name, op.sub_type, op.form = r.callback_id, r.name, r.sub_type, r.form
+    op.timeout_at, op.heartbeat = r.timeout_at, r.heartbeat
+    op.until = _callback_until(op, r.at)
+
+
+def _callback_beat(run: RunState, r: CallbackBeat) -> None:
+    op = run.ops.get(r.key)
+    _next(run, r, r.key, op)
+    op = cast("Op", op)
+    op.until = _callback_until(op, r.at)
+
+
+def _callback_until(op: Op, heard_at: int) -> int:
+    """When a callback times out: at its end, or when nothing was heard for too long; 0 for never."""
+    times = [op.timeout_at, None if op.heartbeat is None else heard_at + op.heartbeat]
+    return min((time for time in times if time is not None), default=0)
+
+
+def _invoke_started(run: RunState, r: InvokeStarted) -> None:
+    op = _outside_started(run, r, r.kind)
+    op.child, op.function, op.tenant, op.name = r.child, r.function, r.tenant, r.name
+    op.until = r.until or 0
+
+
+def _signal_awaited(run: RunState, r: SignalAwaited) -> None:
+    op = _outside_started(run, r, "signal")
+    op.name = op.signal = r.signal
+    op.until = r.until or 0
+
+
+def _outside_succeeded(run: RunState, r: CallbackSucceeded | InvokeSucceeded) -> None:
+    op = run.ops.get(r.key)
+    status = _next(run, r, r.key, op)
+    op = cast("Op", op)
+    op.status, op.payload, op.ended_at = status, r.payload, r.at
+    op.by = r.by if isinstance(r, CallbackSucceeded) else None
+    _finished(run)
+
+
+def _outside_failed(run: RunState, r: CallbackFailed | InvokeFailed | SignalTimedOut) -> None:
+    op = run.ops.get(r.key)
+    status = _next(run, r, r.key, op)
+    op = cast("Op", op)
+    op.status, op.error, op.ended_at = status, r.error, r.at
+    match r:
+        case CallbackFailed():
+            op.how, op.by = "timed_out" if r.timed_out else "failed", r.by
+        case InvokeFailed():
+            op.how = r.how
+        case _:
+            op.how = "timed_out"
+    _finished(run)
+
+
+def _signal_received(run: RunState, r: SignalReceived) -> None:
+    run.signals.setdefault(r.name, []).append(r.payload)
+
+
+def _signal_taken(run: RunState, r: SignalTaken) -> None:
+    op = run.ops.get(r.key)
+    status = _next(run, r, r.key, op)
+    there = run.signals.get(r.signal, [])
+    if r.index != run.taken.get(r.signal, 0) or r.index >= len(there):
+        message = f"the journal of run {run.id} is damaged: signal {r.index} '{r.signal}' is taken out of turn"
+        raise Corrupt(message)
+    if op is None:
+        run.ops[r.key] = op = Op(r.key, "signal", status)
+        op.started_at, op.name = r.at, r.signal
+    op.status, op.payload, op.ended_at = status, there[r.index], r.at
+    run.taken[r.signal] = r.index + 1
+    _finished(run)
 
 
 def _run_started(run: RunState, r: RunStarted) -> None:
@@ -315,5 +426,16 @@ _FOLDS: dict[type[Record], Callable[[RunState, AnyRecord], None]] = cast(
         RunFailed: _run_ended,
         RunCancelled: _run_ended,
         RunTimedOut: _run_ended,
+        CallbackCreated: _callback_created,
+        CallbackBeat: _callback_beat,
+        CallbackSucceeded: _outside_succeeded,
+        CallbackFailed: _outside_failed,
+        InvokeStarted: _invoke_started,
+        InvokeSucceeded: _outside_succeeded,
+        InvokeFailed: _outside_failed,
+        SignalReceived: _signal_received,
+        SignalAwaited: _signal_awaited,
+        SignalTaken: _signal_taken,
+        SignalTimedOut: _outside_failed,
     },
 )

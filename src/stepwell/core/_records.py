@@ -33,6 +33,14 @@ Kind = Literal[
     "rollback",
     "with_retry",
     "completion",
+    "callback",
+    "wait_for_callback",
+    "invoke",
+    "start",
+    "signal",
+    "publish",
+    "gather",
+    "race",
 ]
 """What an operation is. Asking for a recorded key with another kind is a `NonDeterminismError`."""
 
@@ -66,6 +74,11 @@ class RunStarted(Record, frozen=True, array_like=True, gc=False, tag=1):
     deadline: int | None = None
     version: str | None = None
     tags: tuple[str, ...] = ()
+    parent_key: str | None = None
+    """The operation of ``parent`` that waits for this run: its end is delivered there."""
+    tenant: str | None = None
+    depth: int = 0
+    """How many runs stand above this one, each started by the next."""
 
 
 class LifeStarted(Record, frozen=True, array_like=True, gc=False, tag=2):
@@ -189,6 +202,7 @@ class Recorded(Record, frozen=True, array_like=True, gc=False, tag=15):
     kind: Kind
     payload: Payload
     undo: bool = False
+    name: str | None = None
 
 
 class RollbackStarted(Record, frozen=True, array_like=True, gc=False, tag=16):
@@ -257,6 +271,102 @@ class RunTimedOut(Record, frozen=True, array_like=True, gc=False, tag=24):
     error: ErrorRecord | None = None
 
 
+class CallbackCreated(Record, frozen=True, array_like=True, gc=False, tag=25):
+    """Somebody outside may answer under ``callback_id``, until ``timeout_at``, and must be heard of every ``heartbeat``
+    microseconds. ``form``: JSON of what an answer must look like and who is asked (approvals).
+    """
+
+    key: str
+    callback_id: str
+    name: str | None = None
+    sub_type: str | None = None
+    timeout_at: int | None = None
+    heartbeat: int | None = None
+    form: str | None = None
+
+
+class CallbackBeat(Record, frozen=True, array_like=True, gc=False, tag=26):
+    """Whoever is to answer is still at it."""
+
+    key: str
+
+
+class CallbackSucceeded(Record, frozen=True, array_like=True, gc=False, tag=27):
+    """The answer. ``by``: who gave it, where that is known."""
+
+    key: str
+    payload: Payload
+    by: str | None = None
+
+
+class CallbackFailed(Record, frozen=True, array_like=True, gc=False, tag=28):
+    """A refusal from outside, or (``timed_out``) no answer in time."""
+
+    key: str
+    error: ErrorRecord
+    timed_out: bool = False
+    by: str | None = None
+
+
+class InvokeStarted(Record, frozen=True, array_like=True, gc=False, tag=29):
+    """Another run, ``child``, is started with ``payload``. ``until``: when this run stops waiting for it."""
+
+    key: str
+    child: str
+    function: str
+    payload: Payload
+    kind: Kind = "invoke"
+    name: str | None = None
+    tenant: str | None = None
+    until: int | None = None
+
+
+class InvokeSucceeded(Record, frozen=True, array_like=True, gc=False, tag=30):
+    """The child's value; of a ``start``: it is on record."""
+
+    key: str
+    payload: Payload
+
+
+class InvokeFailed(Record, frozen=True, array_like=True, gc=False, tag=31):
+    """The child did not succeed, or could not be started. ``how``: failed, timed_out or cancelled."""
+
+    key: str
+    error: ErrorRecord
+    how: str = "failed"
+
+
+class SignalReceived(Record, frozen=True, array_like=True, gc=False, tag=32):
+    """A signal came from outside. It waits under its name, behind those that came before."""
+
+    name: str
+    payload: Payload
+    by: str | None = None
+
+
+class SignalAwaited(Record, frozen=True, array_like=True, gc=False, tag=33):
+    """The run waits for the next signal called ``signal``, until ``until``."""
+
+    key: str
+    signal: str
+    until: int | None = None
+
+
+class SignalTaken(Record, frozen=True, array_like=True, gc=False, tag=34):
+    """The ``index``-th signal with this name (from 0) was given to the code that asked for it."""
+
+    key: str
+    signal: str
+    index: int
+
+
+class SignalTimedOut(Record, frozen=True, array_like=True, gc=False, tag=35):
+    """No signal came in time."""
+
+    key: str
+    error: ErrorRecord
+
+
 AnyRecord = (
     RunStarted
     | LifeStarted
@@ -282,6 +392,17 @@ AnyRecord = (
     | RunFailed
     | RunCancelled
     | RunTimedOut
+    | CallbackCreated
+    | CallbackBeat
+    | CallbackSucceeded
+    | CallbackFailed
+    | InvokeStarted
+    | InvokeSucceeded
+    | InvokeFailed
+    | SignalReceived
+    | SignalAwaited
+    | SignalTaken
+    | SignalTimedOut
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -47,6 +47,18 @@ class Op:
     weight: float | None = None
     total: int | None = None
     replay_children: bool = False
+    callback_id: str | None = None
+    form: str | None = None
+    timeout_at: int | None = None
+    heartbeat: int | None = None
+    child: str | None = None
+    """The run that an invoke or start is about."""
+    function: str | None = None
+    tenant: str | None = None
+    signal: str | None = None
+    how: str | None = None
+    """How it failed, where there is more than one way: timed_out, cancelled, failed."""
+    by: str | None = None
 
     def __init__(self, key: str, kind: Kind, status: OpStatus) -> None:
         self.key = key
@@ -91,6 +103,12 @@ class RunState:
         """For each step: deaths of the process in a row while it was on record as started."""
         self.expiries = 0
         """Lives in a row that lost their lease without dying."""
+        self.signals: dict[str, list[Payload]] = {}
+        """All signals that came, by name, in order."""
+        self.taken: dict[str, int] = {}
+        """How many of them code has been given, by name: the first ones."""
+        self.published: dict[str, Payload] = {}
+        """The latest value under each published name."""
 
     @property
     def input(self) -> Payload:

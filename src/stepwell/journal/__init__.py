@@ -1,7 +1,10 @@
 """One journal for every run: memory, SQLite and PostgreSQL behind one writer."""
 
 from stepwell.journal._api import (
+    RUN_DOOR,
     Batch,
+    Claim,
+    ClaimLost,
     Clock,
     DoorRow,
     End,
@@ -16,6 +19,7 @@ from stepwell.journal._api import (
     NewRun,
     Note,
     OpenStatus,
+    Outgoing,
     Park,
     Release,
     RunExists,
@@ -35,7 +39,10 @@ from stepwell.journal._writer import Exclusive, Line, Ticket, Writer
 
 __all__ = [
     "DEFAULT_STORE",
+    "RUN_DOOR",
     "Batch",
+    "Claim",
+    "ClaimLost",
     "Clock",
     "DoorRow",
     "End",
@@ -52,6 +59,7 @@ __all__ = [
     "NewRun",
     "Note",
     "OpenStatus",
+    "Outgoing",
     "Park",
     "Release",
     "RunExists",

@@ -34,6 +34,10 @@ MAX_ROW_BYTES = 64 << 20
 """Most bytes in one row of a journal: a batch with more is refused, alone, with a `JournalError` of its own."""
 
 
+RUN_DOOR = "run"
+"""Door of rows that belong to one run: their key begins with the run's id and ``/``; `Store.gc` takes them with it."""
+
+
 class Clock(Protocol):
     """The host's clocks, as one seam, so that tests own time."""
 
@@ -60,6 +64,10 @@ class SystemClock:
 
 class InboxChanged(JournalError):
     """Something came into the run's inbox before this batch could park the run: read it and decide again."""
+
+
+class ClaimLost(JournalError):
+    """The row that a fact is claimed by is not as it was read: somebody else was quicker. Nothing was written."""
 
 
 class RunExists(JournalError):
@@ -129,9 +137,14 @@ class Park(msgspec.Struct, frozen=True):
 
 
 class Unpark(msgspec.Struct, frozen=True):
-    """The holder goes on in place: status ``running`` again, or ``rolling_back``."""
+    """The holder goes on in place: status ``running`` again, or ``rolling_back``.
+
+    With ``inbox_seen`` a compare-and-set as `Park`: the batch is `InboxChanged` if something came that it has not seen
+    (what ends a wait for lack of an answer must not overtake one).
+    """
 
     status: OpenStatus = "running"
+    inbox_seen: int | None = None
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -170,10 +183,31 @@ class DoorRow(msgspec.Struct, frozen=True):
     data: bytes | None
 
 
+class Outgoing(msgspec.Struct, frozen=True):
+    """A fact for another run's inbox, delivered in the batch's transaction; dropped if that run is not open."""
+
+    run_id: str
+    kind: str
+    at: int
+    data: bytes
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A door's row that decides whether a fact is delivered: it must be ``before`` (None: absent) and becomes ``after``
+    in the same transaction, so that of two that answer one question only one is heard.
+    """
+
+    door: str
+    kind: str
+    key: str
+    before: bytes | None
+    after: bytes
+
+
 class Batch:
     """Records of one run that are written together or not at all."""
 
-    __slots__ = ("blobs", "change", "data", "inbox_taken", "lease", "notes", "records", "rows", "seq")
+    __slots__ = ("blobs", "change", "data", "facts", "inbox_taken", "lease", "notes", "records", "rows", "seq")
 
     def __init__(  # a batch is what its columns are
         self,
@@ -185,6 +219,7 @@ class Batch:
         inbox_taken: Sequence[int] = (),
         blobs: Sequence[bytes] = (),
         rows: Sequence[DoorRow] = (),
+        facts: Sequence[Outgoing] = (),
     ) -> None:
         self.lease = lease
         self.records = records
@@ -195,6 +230,8 @@ class Batch:
         self.blobs = blobs
         """Hashes that these records refer to."""
         self.rows = rows
+        self.facts = facts
+        """What it tells other runs; one fact for each at most."""
         self.seq = 0
         """The row's number: given by the writer, ``lease.seq + 1``. A batch without records has no row."""
         self.data = b""
@@ -203,7 +240,7 @@ class Batch:
     @property
     def plain(self) -> bool:
         """Records and nothing else: the fast path of every store."""
-        return self.change is None and not (self.notes or self.inbox_taken or self.blobs or self.rows)
+        return self.change is None and not (self.notes or self.inbox_taken or self.blobs or self.rows or self.facts)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -397,10 +434,14 @@ class Store(Protocol):
         """As `run_claim`, of an ended run: its hot row is made again (queue and function from the catalogue)."""
         ...
 
-    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes) -> bool:
+    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Claim | None = None) -> bool:
         """Put a fact into the run's inbox and wake it: inbox + 1 and wake_at = now on its hot row, one transaction.
 
-        A blocked run gets the fact but no wake time. Returns False if the run is not open (nothing written).
+        A blocked run gets the fact but no wake time. Returns False if the run is not open (nothing written, the row of
+        ``claim`` included).
+
+        Raises:
+            ClaimLost: the claim's row is not as it was read; nothing was written.
         """
         ...
 
@@ -409,8 +450,9 @@ class Store(Protocol):
         ...
 
     def gc(self, ended: RunFilter, *, dry_run: bool, max_rows: int = 5000) -> Iterator[GcResult]:
-        """Take away ended runs that match, children with their parents, then blobs nobody refers to and that were
-        untouched for a day. Each step of the iterator is one small transaction; it yields the counts so far.
+        """Take away ended runs that match, children with their parents and with the rows of door `RUN_DOOR` that are
+        theirs, then blobs nobody refers to and that were untouched for a day. Each step of the iterator is one small
+        transaction; it yields the counts so far.
         """
         ...
 

@@ -13,11 +13,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from stepwell.errors import JournalError, UsageError
-from stepwell.journal._api import Fact, GcResult, SystemClock
+from stepwell.journal._api import GcResult, Outgoing, SystemClock
 from stepwell.journal._memory_data import (
     BLOB_REST,
     Data,
     batch_write,
+    claim_take,
+    fact_put,
     gc_choose,
     gc_detach,
     is_due,
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 
     from stepwell.journal._api import (
         Batch,
+        Claim,
         Clock,
         Entry,
+        Fact,
         HotRow,
         Lease,
         Note,
@@ -121,20 +125,16 @@ class MemoryStore:
             data.open[rid] = run
             return life_begin(run, len(run.inbox), worker, taken)
 
-    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes) -> bool:
+    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Claim | None = None) -> bool:
         """Put a fact into the run's inbox and wake it."""
         shared = self._data
         with shared.changed:
             run = shared.ids.get(run_id)
             if run is None or run.hot is None:
                 return False
-            n = shared.next_number()
-            run.inbox[n] = Fact(n, kind, at, bytes(data))
-            run.hot.inbox += 1
-            if run.hot.status != "blocked":
-                run.hot.wake_at = shared.now()
-            shared.wake()
-            return True
+            if claim is not None:
+                claim_take(shared, claim)
+            return fact_put(shared, Outgoing(run_id, kind, at, bytes(data)))
 
     def blob_put(self, digest: bytes, chunks: Iterator[bytes]) -> None:
         """Store a blob, or touch the one that is there."""

@@ -11,8 +11,11 @@ from stepwell.core import encode_records
 from stepwell.errors import Fenced, JournalError
 from stepwell.journal._api import (
     MAX_ROW_BYTES,
+    RUN_DOOR,
+    ClaimLost,
     End,
     Entry,
+    Fact,
     HotRow,
     InboxChanged,
     Lease,
@@ -29,13 +32,14 @@ if TYPE_CHECKING:
 
     from stepwell.journal._api import (
         Batch,
+        Claim,
         Clock,
         DoorRow,
         EndStatus,
-        Fact,
         NewRun,
         Note,
         OpenStatus,
+        Outgoing,
         RunFilter,
         Taken,
         WorkerInfo,
@@ -159,7 +163,7 @@ def batch_write(data: Data, batch: Batch) -> JournalError | None:
         if batch.records and batch.seq != len(run.entries) + 1:
             last = len(run.entries)
             return Fenced(f"row {batch.seq} of run {lease.run_id} cannot follow row {last}: nothing was written")
-        if isinstance(change, Park) and change.inbox_seen != hot.inbox:
+        if isinstance(change, Park | Unpark) and change.inbox_seen not in (None, hot.inbox):
             return InboxChanged(f"the inbox of run {lease.run_id} holds something new: read it and decide again")
     if batch.records:
         run.entries.append(Entry(batch.seq, lease.epoch, batch.data))
@@ -187,6 +191,34 @@ def _extras_write(data: Data, run: Run, batch: Batch) -> None:
         _row_write(data, row)
     if run.hot is not None:
         _hot_change(data, run, run.hot, batch)
+    for fact in batch.facts:
+        fact_put(data, fact)
+
+
+def fact_put(data: Data, fact: Outgoing) -> bool:
+    """Put a fact into an open run's inbox and wake it; False if it is not open."""
+    run = data.ids.get(fact.run_id)
+    if run is None or run.hot is None:
+        return False
+    n = data.next_number()
+    run.inbox[n] = Fact(n, fact.kind, fact.at, fact.data)
+    run.hot.inbox += 1
+    if run.hot.status != "blocked":
+        run.hot.wake_at = data.now()
+    data.wake()
+    return True
+
+
+def claim_take(data: Data, claim: Claim) -> None:
+    """The claim's row changes hands.
+
+    Raises:
+        ClaimLost: it is not as the caller read it.
+    """
+    rows = data.rows.setdefault((claim.door, claim.kind), {})
+    if rows.get(claim.key) != claim.before:
+        raise ClaimLost(f"row {claim.key} has changed: read it again")
+    rows[claim.key] = claim.after
 
 
 def _row_write(data: Data, row: DoorRow) -> None:
@@ -287,6 +319,11 @@ def gc_detach(data: Data, run: Run) -> bool:
     if run.hot is not None or data.runs.pop(run.rid, None) is None:
         return False
     data.ids.pop(run.new.id, None)
+    prefix = f"{run.new.id}/"
+    for (door, _), rows in data.rows.items():
+        if door == RUN_DOOR:
+            for key in [key for key in rows if key.startswith(prefix)]:
+                del rows[key]
     return True
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepwell.core import AnyRecord
-    from stepwell.journal._api import DoorRow, HotChange, Lease, Note, Store
+    from stepwell.journal._api import DoorRow, HotChange, Lease, Note, Outgoing, Store
 
 GROUP = 1000
 """Most batches in one transaction."""
@@ -84,10 +84,11 @@ class Line:
         *,
         inbox_taken: Sequence[int] = (),
         rows: Sequence[DoorRow] = (),
+        facts: Sequence[Outgoing] = (),
     ) -> Ticket:
         """Queue a batch of what rides and these records. Order of calls is order in the journal."""
         with self.writer.queue_lock:
-            ticket = self._ticket(records, change, inbox_taken, rows)
+            ticket = self._ticket(records, change, inbox_taken, rows, facts)
             self.writer.queue.append(ticket)
         return ticket
 
@@ -95,8 +96,9 @@ class Line:
         self,
         records: Sequence[AnyRecord],
         change: HotChange | None,
-        inbox_taken: Sequence[int],
-        rows: Sequence[DoorRow],
+        inbox_taken: Sequence[int] = (),
+        rows: Sequence[DoorRow] = (),
+        facts: Sequence[Outgoing] = (),
     ) -> Ticket:
         if self._records:
             records = (*self._records, *records)
@@ -117,13 +119,15 @@ class Line:
             else:
                 change = self.start
             self.start = None
-        batch = Batch(self.lease, records, change, notes=notes, inbox_taken=inbox_taken, blobs=blobs, rows=rows)
+        batch = Batch(
+            self.lease, records, change, notes=notes, inbox_taken=inbox_taken, blobs=blobs, rows=rows, facts=facts
+        )
         return Ticket(batch, self.fold)
 
     def take_riding(self, records: Sequence[AnyRecord]) -> Ticket:
         """A ticket that is not queued: for a transaction that the caller commits itself."""
         with self.writer.queue_lock:
-            return self._ticket(records, None, (), ())
+            return self._ticket(records, None)
 
 
 class Events(Protocol):
