@@ -6,6 +6,7 @@ record before anybody reacts to it. A time-out is written only if no answer came
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from stepwell.core._decide import Cancelled, Raise, Return, Wanted, diverged, settled
@@ -105,8 +106,12 @@ def callback_result(run: RunState, want: CallbackWanted) -> Flow[Any]:
             yield EndOutside(want, CallbackFailed(now, want.key, error, timed_out=True))
         else:
             # A heartbeat moves the time: whoever waits looks again.
-            yield Await(want, op.until or None, (want.key,), lambda seen=op.until: op.ended or op.until != seen)
+            yield Await(want, op.until or None, (want.key,), partial(_has_news, op, op.until))
     return (yield from _answer(op, want))
+
+
+def _has_news(op: Op, until: int) -> bool:
+    return op.ended or op.until != until
 
 
 def _answer(op: Op, want: Wanted) -> Flow[Any]:
@@ -150,13 +155,11 @@ def wait_signal(run: RunState, want: SignalWanted, error: Callable[[], ErrorReco
     op = yield from _asked(run, want)
     if op is None:
         at = yield Now()
-        yield Ride((SignalAwaited(at, want.key, want.signal, None if want.timeout is None else at + want.timeout),))
-    topics = (topic_of_signal(want.signal),)
-    until = 0
-    if op is not None:
+        until = 0 if want.timeout is None else at + want.timeout
+        yield Ride((SignalAwaited(at, want.key, want.signal, until or None),))
+    else:
         until = op.until
-    elif want.timeout is not None:
-        until = at + want.timeout
+    topics = (topic_of_signal(want.signal),)
     while op is None or not op.ended:
         if (yield TakeSignal(want, want.signal)):
             op = run.ops[want.key]

@@ -187,5 +187,9 @@ class Children(Protocol):
         """Ask for the end of a child; nothing if it has ended."""
         ...
 
+    def add(self, function: Any) -> None:
+        """Make a function known that code names by the object. Raises `UsageError` if another one has its name."""
+        ...
+
 
 Why = Literal["start", "due", "resume", "retry", "takeover"]

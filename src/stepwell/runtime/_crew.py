@@ -31,7 +31,7 @@ from stepwell.runtime._values import kept, text_of
 if TYPE_CHECKING:
     from stepwell.core import BatchWanted, Effect
     from stepwell.runtime._api import BatchBody
-    from stepwell.runtime._life import Wait
+    from stepwell.runtime._wait import Wait
 
 
 NEVER = 1 << 62

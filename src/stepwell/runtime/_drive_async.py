@@ -78,6 +78,10 @@ async def _call_async(scope: Scope, effect: Call) -> Done | Failed:
 async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
     inner = inner_scope(scope, effect.want)
     body: ScopeBody = effect.want.body
+    # A branch's own scope is no operation in it.
+    is_operation = scope.branch.key != effect.want.want.key
+    if is_operation:
+        scope.life.op_enter(scope.branch)
     try:
         return scope_done(scope.life, effect.want.want, body, await body.call(inner))
     except ReplayEnd:
@@ -88,6 +92,8 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
         return failed(scope.life, error)
     finally:
         inner.closed = True
+        if is_operation:
+            scope.life.op_leave(scope.branch)
 
 
 ASYNC: dict[type, Callable[[Scope, Any], Any]] = {

@@ -414,6 +414,9 @@ class NoChildren:
     def cancel(self, run_id: str) -> None:
         """Nothing was started here."""
 
+    def add(self, function: Any) -> None:
+        """Nothing is started here."""
+
 
 def load(store: Store, run_id: str, rid: int) -> RunState:
     """A run's journal, folded, read in pages so that it is never whole in memory twice.

@@ -32,6 +32,7 @@ from stepwell.journal import InboxChanged, Line, Park, Unpark
 from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
+from stepwell.runtime._wait import Wait
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,47 +50,6 @@ ENDS = frozenset({
     InvokeSucceeded, InvokeFailed, SignalTaken, SignalTimedOut,
 })  # fmt: skip
 """Records after which an operation has ended; a branch that has queued its own can be let go of no more."""
-
-
-class Wait:
-    """One operation that waits. ``until`` None: for its branches, or for something from outside."""
-
-    __slots__ = ("branch", "future", "key", "own", "ready", "resume", "topics", "until")
-
-    def __init__(
-        self,
-        branch: Branch,
-        key: str,
-        until: int | None,
-        *,
-        own: bool = True,
-        topics: tuple[str, ...] = (),
-        ready: Callable[[], bool] | None = None,
-    ) -> None:
-        self.branch = branch
-        self.topics = topics
-        """What comes from outside and may end it."""
-        self.ready = ready
-        """Whether it has."""
-        self.resume: Callable[[], None] | None = None
-        """Where its branch has no thread: what gives it one. Under the life's lock."""
-        self.own = own
-        """It waits for its own time; not for its branches."""
-        self.key = key
-        self.until = until
-        self.future: asyncio.Future[None] | None = None
-
-    def is_ready(self) -> bool:
-        """Whether what it waits for has come from outside."""
-        return self.ready is not None and self.ready()
-
-    def wake(self) -> None:
-        """Let whoever waits look again. On the life's loop in async lives."""
-        if self.future is not None:
-            if not self.future.done():
-                self.future.set_result(None)
-        elif self.branch.gate is not None:
-            self.branch.gate.open()
 
 
 class Life:
@@ -469,6 +429,19 @@ class Life:
 
     def op_end(self, branch: Branch) -> None:
         """Async: an operation has ended. Whether the branch waits now shows when what awaited it has gone on."""
+        self._one_less(branch)
+
+    def op_enter(self, branch: Branch) -> None:
+        """Async: an operation runs code of its own in this branch (a child context): what that code has under way
+        counts from here on, not the operation.
+        """
+        self._one_less(branch)
+
+    def op_leave(self, branch: Branch) -> None:
+        """Async: that code is left."""
+        self.op_begin(branch)
+
+    def _one_less(self, branch: Branch) -> None:
         with self.lock:
             branch.open -= 1
         if branch.open and branch.waiting == branch.open and not branch.settling and self.loop is not None:

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
     from stepwell.core import Wanted
     from stepwell.journal import Fact, HotChange, Ticket
-    from stepwell.runtime._life import Life, Wait
+    from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Branch
+    from stepwell.runtime._wait import Wait
 
 CALLBACK = "callback"
 """Kind of the rows by which callbacks are found from outside."""
@@ -221,12 +222,15 @@ class Outside:
 
     def cancel_ticket(self, branch: Branch, record: OperationCancelled) -> Ticket:
         """The batch of an operation that user code cancelled: no answer ends it any more."""
-        life = self._life
-        with life.lock:
-            life.writable(branch, (record,))
-            self._claimed.add(record.key)
-            rows = self.closing_rows(record.key, "CANCELLED")
-            return life.line.enqueue((record,), life.unparked(), rows=rows)
+        with self._life.lock:
+            self._life.writable(branch, (record,))
+            return self.cancel_locked(record)
+
+    def cancel_locked(self, record: OperationCancelled) -> Ticket:
+        """The same, under ``lock`` already."""
+        self._claimed.add(record.key)
+        rows = self.closing_rows(record.key, "CANCELLED")
+        return self._life.line.enqueue((record,), self._life.unparked(), rows=rows)
 
     def told_parent(self, record: AnyRecord, change: HotChange | None) -> tuple[Outgoing, ...]:
         """What the run that waits for this one is told with its end."""

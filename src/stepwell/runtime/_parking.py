@@ -15,8 +15,9 @@ from stepwell.runtime._api import BranchUnwound, ReplayEnd, Unwinding
 if TYPE_CHECKING:
     from stepwell.core import AnyRecord, Await, EndOutside, OpenOutside, Park, StartChild, TakeSignal
     from stepwell.journal import Ticket
-    from stepwell.runtime._life import Life, Wait
+    from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Scope
+    from stepwell.runtime._wait import Wait
 
 
 def park(scope: Scope, effect: Park) -> None:

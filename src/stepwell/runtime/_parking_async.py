@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from stepwell.core import US, OperationCancelled
 from stepwell.errors import Suspend
@@ -15,8 +16,9 @@ from stepwell.runtime._parking import parked
 if TYPE_CHECKING:
     from stepwell.core import AnyRecord, Await, EndOutside, OpenOutside, Park, StartChild, TakeSignal, Wanted
     from stepwell.journal import Ticket
-    from stepwell.runtime._life import Life, Wait
+    from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Scope
+    from stepwell.runtime._wait import Wait
 
 
 async def park_async(scope: Scope, effect: Park) -> None:
@@ -107,6 +109,35 @@ async def block_async(life: Life, wait: Wait) -> None:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+async def join_async(scope: Scope, task: asyncio.Task[Any]) -> None:
+    """Wait in a branch for a task of the same run, as an operation waits: the run may be parked meanwhile."""
+    life, branch = scope.life, scope.branch
+    life.op_begin(branch)
+    try:
+        while not task.done():
+            with life.lock:
+                life.usable(branch)
+                wait = life.wait_begin(branch, scope.key, None, own=False)
+                ticket = life.park_ticket(())
+            ended = partial(_task_ended, life, wait)
+            task.add_done_callback(ended)
+            try:
+                if ticket is None or await settle_parking_async(life, wait, ticket):
+                    await block_async(life, wait)
+            finally:
+                task.remove_done_callback(ended)
+                with life.lock:
+                    life.wait_end(wait)
+    finally:
+        life.op_end(branch)
+
+
+def _task_ended(life: Life, wait: Wait, _task: asyncio.Task[Any]) -> None:
+    with life.lock:
+        life.wait_end(wait)
+    wait.wake()
 
 
 # -- what something outside ends

@@ -79,7 +79,7 @@ class Branch:
 class Scope:
     """A nested part of a run: hands out the keys of the operations in it, in the order in which they are called."""
 
-    __slots__ = ("_counts", "_once", "branch", "closed", "key", "life", "owner", "real", "virtual")
+    __slots__ = ("_counts", "_once", "branch", "closed", "key", "life", "owner", "pendings", "real", "virtual")
 
     def __init__(self, life: Life, key: str, branch: Branch, *, virtual: bool = False, real: str | None = None) -> None:
         self.life = life
@@ -92,6 +92,8 @@ class Scope:
         self._once: dict[str, Any] = {}
         self.owner: object = life.current_owner()
         self.closed = False
+        self.pendings: list[Any] = []
+        """What code in it began and goes on beside it."""
 
     def key_of(self, text: str) -> str:
         """The next key with this label. Raises if the scope may not be used from here."""
