@@ -9,7 +9,20 @@ import pytest
 
 from stepwell.errors import Fenced, JournalError
 from stepwell.journal import _sqlite_write
-from stepwell.journal._api import MAX_ROW_BYTES, DoorRow, End, Lease, NewRun, Note, Park, Release, RunExists, Start
+from stepwell.journal._api import (
+    MAX_ROW_BYTES,
+    Claim,
+    ClaimLost,
+    DoorRow,
+    End,
+    Lease,
+    NewRun,
+    Note,
+    Park,
+    Release,
+    RunExists,
+    Start,
+)
 from stepwell.journal._sqlite import SqliteStore
 from tests.journal.sqlite_rows import AT, claim, commit, encoded, start, step, taken
 
@@ -394,6 +407,29 @@ def test_claims_and_facts_in_doubt_are_done_once(store: SqliteStore, broken: Any
     assert (again.seq, again.epoch, again.inbox, again.run_id) == (4, 3, 1, "r")
     store.file._replace()
     assert store.run_reopen(lease.rid or 0, "w4", taken(4, "w4")) is None
+
+
+@pytest.mark.parametrize("broken", [after, instead])
+@pytest.mark.parametrize("before", [None, b"asked"])
+def test_a_claimed_fact_in_doubt_is_delivered_once(store: SqliteStore, broken: Any, before: bytes | None) -> None:
+    lease = start(store, rows=[DoorRow("run", "k", "r/1", before)])
+    Said(store, broken("commit", sqlite3.SQLITE_IOERR))
+    assert store.fact_deliver("r", "answer", AT, b"1", Claim("run", "k", "r/1", before, b"answered"))
+    assert [fact.data for fact in store.inbox_load(lease.rid or 0)] == [b"1"]
+    assert store.row_get("run", "k", "r/1") == b"answered"
+    hot = store.hot_get("r")
+    assert hot is not None
+    assert hot.inbox == 1
+
+
+def test_the_same_answer_of_another_is_not_ours(store: SqliteStore) -> None:
+    """The row is what ours would be, but our fact is not there: somebody else was heard."""
+    lease = start(store, rows=[DoorRow("run", "k", "r/1", b"answered")])
+    Said(store, instead("begin", sqlite3.SQLITE_IOERR))
+    with pytest.raises(ClaimLost):
+        store.fact_deliver("r", "answer", AT, b"1", Claim("run", "k", "r/1", None, b"answered"))
+    assert store.inbox_load(lease.rid or 0) == []
+    commit(store, step(lease))
 
 
 # -- waking

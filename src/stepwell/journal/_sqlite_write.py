@@ -24,7 +24,7 @@ from stepwell.journal._sqlite_trouble import trouble
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.journal._api import Batch, Lease, NewRun
+    from stepwell.journal._api import Batch, Lease, NewRun, Outgoing
     from stepwell.journal._sqlite_file import SqliteFile
 
 
@@ -219,6 +219,20 @@ class Writing:
                 cursor.execute(sql["row_delete"], (row.door, row.kind, row.key))
             else:
                 cursor.execute(sql["row_put"], (row.door, row.kind, row.key, row.data))
+
+    def fact_put(self, write: sqlite3.Cursor | sqlite3.Connection, fact: Outgoing) -> bool:
+        """Put a fact into an open run's inbox and wake it, in the caller's transaction; False if it is not open."""
+        woken = write.execute(self.sql["fact_wake"], {"id": fact.run_id, "now": self.now()}).fetchall()
+        if not woken:
+            return False
+        values = {"rid": woken[0][0], "kind": fact.kind, "at": fact.at, "data": fact.data}
+        write.execute(self.sql["fact_insert"], values)
+        return True
+
+    def fact_there(self, write: sqlite3.Cursor | sqlite3.Connection, fact: Outgoing) -> bool:
+        """Whether the fact waits in the run's inbox."""
+        values = {"id": fact.run_id, "kind": fact.kind, "at": fact.at, "data": fact.data}
+        return write.execute(self.sql["fact_there"], values).fetchone() is not None
 
     def _change(self, cursor: sqlite3.Cursor, batch: Batch) -> None:
         rid = batch.lease.rid

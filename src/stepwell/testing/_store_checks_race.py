@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.core import StepStarted, StepSucceeded, decode_records
 from stepwell.errors import Fenced
-from stepwell.journal._api import End, InboxChanged, Park, RunExists, RunFilter
+from stepwell.journal._api import Claim, ClaimLost, DoorRow, End, InboxChanged, Park, RunExists, RunFilter
 from stepwell.testing._clock import START
 from stepwell.testing._invariants import check_run
 from stepwell.testing._store_rig import HOUR, MINUTE, StoreRig
@@ -143,6 +143,21 @@ class RaceChecks(StoreRig):
         self.equal((len(facts), self.hot("r").inbox), (3 * ROUNDS, 3 * ROUNDS), "facts, and what the counter says")
         self.equal(len({fact.n for fact in facts}), 3 * ROUNDS, "different numbers")
 
+    def check_race_of_claimed_facts(self) -> None:
+        """Of several that answer one question at the same moment exactly one is heard; the others are `ClaimLost`."""
+        stores = [self.open() for _ in range(3)]
+        lease = self.start("r")
+        for i in range(ROUNDS):
+            before = None if i < ROUNDS // 2 else b"asked"
+            if before is not None:
+                self.commit(self.batch(lease, self.record(), rows=[DoorRow("run", "k", f"r/{i}", before)]))
+            answers = self.race(*(_answering(store, f"r/{i}", before, b"%d" % n) for n, store in enumerate(stores)))
+            self.equal(sorted(map(str, answers)), ["ClaimLost", "ClaimLost", "True"], "answers")
+            winner = b"%d" % answers.index(True)
+            self.equal(self.store.row_get("run", "k", f"r/{i}"), winner, "the row, whose winner is told by the answers")
+            facts = self.store.inbox_load(self.rid(lease))
+            self.equal((len(facts), facts[-1].data, self.hot("r").inbox), (i + 1, winner, i + 1), "facts and counter")
+
     def check_race_of_writers(self) -> None:
         """Several processes write runs of their own at the same time: no batch of theirs is lost or refused."""
         stores = [self.open() for _ in range(3)]
@@ -207,6 +222,16 @@ def _committing(store: Store, batches: list[Batch]) -> Callable[[], object]:
 def _claiming(rig: RaceChecks, store: Store, run_id: str, worker: str) -> Callable[[], object]:
     hot = rig.hot(run_id)
     return lambda: store.run_claim(hot, worker, rig.taken(hot, worker))
+
+
+def _answering(store: Store, key: str, before: bytes | None, answer: bytes) -> Callable[[], object]:
+    def act() -> object:
+        try:
+            return store.fact_deliver("r", "answer", START, answer, Claim("run", "k", key, before, answer))
+        except ClaimLost:
+            return "ClaimLost"
+
+    return act
 
 
 def _delivering(store: Store, run_id: str) -> Callable[[], object]:

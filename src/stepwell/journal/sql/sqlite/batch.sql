@@ -73,6 +73,14 @@ insert into inbox (rid, kind, at, data) values (:rid, :kind, :at, :data)
 -- After a commit in doubt: whether the fact is in already. Index inbox_run.
 select 1 from inbox where rid = (select rid from run where id = :id) and kind = :kind and at = :at and data = :data
 
+-- name: claim_first
+-- A door's row that nobody has written yet, by primary key. Changes no row if somebody has.
+insert or ignore into door_row (door, kind, key, data) values (:door, :kind, :key, :after)
+
+-- name: claim_take
+-- A door's row as it was read, by primary key. Changes no row if it is another by now.
+update door_row set data = :after where door = :door and kind = :kind and key = :key and data = :before
+
 -- name: note_insert
 insert into note (rid, key, kind, at, data) values (?, ?, ?, ?, ?)
 
