@@ -170,7 +170,7 @@ class Writing:
             hot = cursor.execute(self.sql["hot_fence"], (lease.rid,)).fetchone()
             if hot is None or hot[0] != lease.epoch or hot[1] != lease.worker:
                 return _fenced(batch)
-            if isinstance(change, Park) and change.inbox_seen != hot[2]:
+            if isinstance(change, Park | Unpark) and change.inbox_seen not in (None, hot[2]):
                 return InboxChanged(f"the inbox of run {lease.run_id} holds something new: read it and decide again")
         if batch.records and not self._row(cursor, batch):
             return _fenced(batch)

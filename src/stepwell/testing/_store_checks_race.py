@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.core import StepStarted, StepSucceeded, decode_records
 from stepwell.errors import Fenced
-from stepwell.journal._api import Claim, ClaimLost, DoorRow, End, InboxChanged, Park, RunExists, RunFilter
+from stepwell.journal._api import Claim, ClaimLost, DoorRow, End, InboxChanged, Park, RunExists, RunFilter, Unpark
 from stepwell.testing._clock import START
 from stepwell.testing._invariants import check_run
 from stepwell.testing._store_rig import HOUR, MINUTE, StoreRig
@@ -121,6 +121,25 @@ class RaceChecks(StoreRig):
                 self.expect(isinstance(results[0], InboxChanged), f"answer to the park: {results[0]!r}")
                 self.equal(self.hot(f"r{i}").status, "running", "status of the run whose park was refused")
             self.equal(len(self.store.inbox_load(self.rid(lease))), 1, "facts in the inbox")
+
+    def check_race_of_fact_and_unpark(self) -> None:
+        """A wait that ends for lack of an answer does not overtake one: the end is refused, or the answer came later
+        and is known from the counter.
+        """
+        other = self.open()
+        for i in range(ROUNDS):
+            lease = self.start(f"r{i}")
+            self.park(lease, START + HOUR, release=False)
+            over = self.batch(lease, self.record("over"), change=Unpark(inbox_seen=0))
+            results, told = self.race(_committing(self.store, [over]), _delivering(other, f"r{i}"))
+            assert isinstance(results, list)
+            self.equal((told, self.hot(f"r{i}").inbox), (True, 1), "answer to the fact, and the counter")
+            written = results[0] is None
+            self.expect(
+                written or isinstance(results[0], InboxChanged), f"answer to the end of the wait: {results[0]!r}"
+            )
+            self.equal(self.hot(f"r{i}").status, "running" if written else "waiting", "status")
+            self.equal(len(self.texts(lease.rid)), 2 + written, "rows")
 
     def check_race_of_fact_and_end(self) -> None:
         """A fact that is taken for delivered is in the inbox of a run that was open; else the sender is told."""
