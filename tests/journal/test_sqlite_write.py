@@ -11,6 +11,7 @@ from stepwell.errors import Fenced, JournalError
 from stepwell.journal import _sqlite_write
 from stepwell.journal._api import (
     MAX_ROW_BYTES,
+    Batch,
     Claim,
     ClaimLost,
     DoorRow,
@@ -18,6 +19,7 @@ from stepwell.journal._api import (
     Lease,
     NewRun,
     Note,
+    Outgoing,
     Park,
     Release,
     RunExists,
@@ -29,8 +31,6 @@ from tests.journal.sqlite_rows import AT, claim, commit, encoded, start, step, t
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from stepwell.journal._api import Batch
 
 
 @pytest.fixture
@@ -410,6 +410,21 @@ def test_claims_and_facts_in_doubt_are_done_once(store: SqliteStore, broken: Any
 
 
 @pytest.mark.parametrize("broken", [after, instead])
+@pytest.mark.parametrize("records", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_a_batch_tells_is_told_once_in_doubt(store: SqliteStore, broken: Any, records: bool, alone: bool) -> None:
+    lease, target, other = start(store, "r"), start(store, "t", "w2"), start(store, "o")
+    fact = Outgoing("t", "child", AT, b"1")
+    batch = step(lease, facts=[fact]) if records else encoded(Batch(lease, [], facts=[fact]))
+    Said(store, broken("commit", sqlite3.SQLITE_IOERR))
+    commit(store, batch, *([] if alone else [step(other)]))
+    assert [found.data for found in store.inbox_load(target.rid or 0)] == [b"1"]
+    hot = store.hot_get("t")
+    assert hot is not None
+    assert hot.inbox == 1
+
+
+@pytest.mark.parametrize("broken", [after, instead])
 @pytest.mark.parametrize("before", [None, b"asked"])
 def test_a_claimed_fact_in_doubt_is_delivered_once(store: SqliteStore, broken: Any, before: bytes | None) -> None:
     lease = start(store, rows=[DoorRow("run", "k", "r/1", before)])
@@ -451,4 +466,5 @@ def test_only_what_others_may_act_on_wakes_them(store: SqliteStore) -> None:
     assert woke(step(lease, change=Park(AT, "x", 0, release=True)))
     assert woke(step(claim(store), change=Release("interrupted")))
     assert woke(step(claim(store), change=End("succeeded")))
+    assert woke(step(start(store, "teller"), facts=[Outgoing("nobody", "child", AT, b"1")]))
     assert woke(step(Lease("q", "w"), change=Start(NewRun("q", "f", "durable", b"", AT, held=False))))

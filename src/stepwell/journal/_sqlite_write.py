@@ -128,10 +128,14 @@ class Writing:
         return results
 
     def _is_written(self, batch: Batch) -> bool:
-        """After a commit in doubt: a row in this batch's place with its epoch and content is this batch."""
+        """After a commit in doubt: a row in this batch's place with its epoch and content is this batch.
+
+        One without records has no row. What it told others is looked for: the fair lock was held ever since, so that
+        nobody can have taken it; the rest of such a batch may be written twice.
+        """
         lease, cursor = batch.lease, self.file.cursor
         if not batch.records:
-            return False
+            return any(self.fact_there(cursor, fact) for fact in batch.facts)
         rid = lease.rid
         if rid is None and isinstance(batch.change, Start):
             found = cursor.execute("select rid from run where id = ?", (batch.change.run.id,)).fetchone()
@@ -176,6 +180,8 @@ class Writing:
             return _fenced(batch)
         self._extras(cursor, batch)
         self._change(cursor, batch)
+        for fact in batch.facts:
+            self.fact_put(cursor, fact)  # dropped where that run is not open
         return None
 
     def _start(self, cursor: sqlite3.Cursor, lease: Lease, new: NewRun) -> bool:
@@ -260,7 +266,9 @@ def tags_write(tags: Sequence[str]) -> str | None:
 
 
 def _wakes(batch: Batch) -> bool:
-    """Whether the batch makes a run claimable, or ends one that somebody may wait for."""
+    """Whether the batch makes a run claimable, ends one that somebody may wait for, or tells others something."""
+    if batch.facts:
+        return True
     match batch.change:
         case Release() | End():
             return True
