@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from stepwell.journal._api import HotChange
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
@@ -306,6 +308,31 @@ def test_a_group_in_doubt_comes_out_whole(store: SqliteStore, broken: Any) -> No
     assert new.rid == row.rid
     notes = store.note_load(lease.rid or 0, kind=None, key=None, after=0, limit=9)
     assert [note.data for _, note in notes] == ["once"]
+
+
+@pytest.mark.parametrize("broken", [after, instead])
+@pytest.mark.parametrize("change", [End("failed"), Release("interrupted"), Park(None, "x", 0, release=True)])
+def test_a_run_let_go_without_a_record_in_doubt(store: SqliteStore, broken: Any, change: HotChange) -> None:
+    """Such a batch has no row to be known by: what it did to the run tells. A start may be in the same group, as where
+    a run ends before its first commit.
+    """
+    lease, new = start(store), Lease("n", "w")
+    first = step(new, change=Start(NewRun("n", "f", "durable", b"", AT)))
+    Said(store, broken("commit", sqlite3.SQLITE_IOERR))
+    commit(store, encoded(Batch(lease, [], change)), first, encoded(Batch(new, [], change)))
+    for run_id in ("r", "n"):
+        row = store.run_get(run_id)
+        assert row is not None
+        assert (row.owner, row.status) == (None, "waiting" if isinstance(change, Park) else change.status)
+
+
+@pytest.mark.parametrize("change", [End("failed"), Release("interrupted"), Park(None, "x", 0, release=True)])
+def test_a_run_that_another_let_go_is_not_ours(store: SqliteStore, change: HotChange) -> None:
+    old, other = start(store), start(store, "o")
+    commit(store, step(claim(store), change=Release("blocked", "why")))
+    Said(store, instead("commit", sqlite3.SQLITE_IOERR))
+    results = store.batch_commit([encoded(Batch(old, [], change)), step(other)])
+    assert [type(result) for result in results] == [Fenced, type(None)]
 
 
 def test_another_ones_row_in_the_place_is_not_ours(store: SqliteStore) -> None:

@@ -128,14 +128,10 @@ class Writing:
         return results
 
     def _is_written(self, batch: Batch) -> bool:
-        """After a commit in doubt: a row in this batch's place with its epoch and content is this batch.
-
-        One without records has no row. What it told others is looked for: the fair lock was held ever since, so that
-        nobody can have taken it; the rest of such a batch may be written twice.
-        """
+        """After a commit in doubt: a row in this batch's place with its epoch and content is this batch."""
         lease, cursor = batch.lease, self.file.cursor
         if not batch.records:
-            return any(self.fact_there(cursor, fact) for fact in batch.facts)
+            return self._is_done(cursor, batch)
         rid = lease.rid
         if rid is None and isinstance(batch.change, Start):
             found = cursor.execute("select rid from run where id = ?", (batch.change.run.id,)).fetchone()
@@ -147,6 +143,24 @@ class Writing:
             return False
         lease.rid = rid
         return True
+
+    def _is_done(self, cursor: sqlite3.Cursor, batch: Batch) -> bool:
+        """After a commit in doubt, of a batch without a row: what it told others is there, or the run as it left it.
+        (The fair lock was held ever since: nobody can have changed either.) The rest may be written twice.
+        """
+        if any(self.fact_there(cursor, fact) for fact in batch.facts):
+            return True
+        lease = batch.lease
+        row = cursor.execute(self.sql["run_state"], (lease.rid,)).fetchone()
+        match batch.change:
+            case End(status=status):
+                return row is not None and row[:2] == (status, None)
+            case Release(status=status):
+                return row is not None and row[1:] == (lease.epoch, None, status)
+            case Park(release=True):
+                return row is not None and row[1:] == (lease.epoch, None, "waiting")
+            case _:
+                return False
 
     def _apart(self, cursor: sqlite3.Cursor, batch: Batch, *, alone: bool) -> JournalError | None:
         """A batch that does more than insert its row: in a savepoint where others must live on without it."""

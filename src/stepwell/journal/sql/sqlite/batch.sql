@@ -34,6 +34,10 @@ values (:rid, :queue, :function, :status, :owner, :epoch, :ttl, :inbox)
 -- Who may write the run; by hot's primary key, in the writing transaction.
 select epoch, owner, inbox from hot where rid = ?
 
+-- name: run_state
+-- After a commit in doubt: how a run stands. By the primary keys of run and hot.
+select run.status, hot.epoch, hot.owner, hot.status from run left join hot on hot.rid = run.rid where run.rid = ?
+
 -- name: hot_change
 -- Park, unpark, release: by hot's primary key, behind the fence.
 update hot set status = :status, reason = :reason, wake_at = :wake_at, waiting_for = :waiting_for,
