@@ -57,9 +57,9 @@ update hot set owner = :worker, epoch = :epoch, status = :status, ttl = :ttl, wa
 where rid = :rid
 
 -- name: run_closed
--- An ended run, and how many facts nobody took.
+-- An ended run that is not being taken away, and how many facts nobody took.
 select id, queue, function, (select count(*) from inbox where inbox.rid = run.rid)
-from run where rid = ? and status is not null
+from run where rid = ? and status is not null and not exists (select 1 from gone where gone.rid = run.rid)
 
 -- name: run_open_again
 update run set status = null, reason = null, ended_at = null where rid = ?
