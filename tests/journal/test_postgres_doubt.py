@@ -17,7 +17,7 @@ import pytest
 
 from stepwell.errors import Fenced, JournalError
 from stepwell.journal import _postgres_link
-from stepwell.journal._api import DoorRow, End, Note, Park, Release, RunExists, Unpark
+from stepwell.journal._api import Claim, ClaimLost, DoorRow, End, Note, Park, Release, RunExists, Unpark
 from stepwell.journal._postgres import PostgresStore
 from stepwell.testing._clock import START
 from stepwell.testing._store_rig import HOUR, StoreRig
@@ -172,6 +172,8 @@ def warm_up(rig: Rig) -> None:
         rig.commit(rig.batch(one.lease, change=Park(None, "x", 0, release=False)))
         rig.commit(rig.batch(one.lease, change=Unpark()))
         rig.store.fact_deliver(one.lease.run_id, "signal", START, b"w")
+        key = one.lease.run_id
+        rig.store.fact_deliver(key, "signal", START, b"w", Claim("run", "warm", key, None, b"1"))
         rig.commit(rig.batch(one.lease, rig.record(), change=End("succeeded")))
         rig.commit(rig.batch(two.lease, change=Release("interrupted")))
         claimed = rig.claim(two.lease.run_id, "w9")
@@ -332,6 +334,36 @@ def test_a_fact_is_delivered_once(rig: Rig, when: When, message: bytes) -> None:
     assert rig.proxy.cuts == 1
     assert [fact.data for fact in rig.store.inbox_load(rig.rid(lease))] == [b"s"]
     assert rig.hot("r").inbox == 1
+
+
+@each_moment
+@pytest.mark.parametrize("message", [b"begin\0", b"fact_deliver_claimed", b"commit\0"])
+@pytest.mark.parametrize("before", [None, b"asked"])
+def test_a_claimed_fact_is_delivered_once(rig: Rig, when: When, message: bytes, before: bytes | None) -> None:
+    warm_up(rig)
+    lease = rig.start("r")
+    rig.commit(rig.batch(lease, rig.record(), rows=[DoorRow("run", "k", "r/1", before)]))
+    rig.proxy.cut(message, when)
+    assert rig.store.fact_deliver("r", "answer", START, b"s", Claim("run", "k", "r/1", before, b"answered"))
+    assert rig.proxy.cuts == 1
+    assert [fact.data for fact in rig.store.inbox_load(rig.rid(lease))] == [b"s"]
+    assert rig.hot("r").inbox == 1
+    assert rig.store.row_get("run", "k", "r/1") == b"answered"
+
+
+@each_moment
+@pytest.mark.parametrize("message", [b"fact_deliver_claimed", b"commit\0"])
+def test_a_claim_that_was_lost_stays_lost(rig: Rig, when: When, message: bytes) -> None:
+    """Somebody else gave the very same answer: what is found after the connection was lost is not ours."""
+    warm_up(rig)
+    lease = rig.start("r")
+    rig.commit(rig.batch(lease, rig.record(), rows=[DoorRow("run", "k", "r/1", b"answered")]))
+    rig.proxy.cut(message, when)
+    with pytest.raises(ClaimLost):
+        rig.store.fact_deliver("r", "answer", START, b"s", Claim("run", "k", "r/1", None, b"answered"))
+    assert rig.proxy.cuts == 1
+    assert rig.store.inbox_load(rig.rid(lease)) == []
+    assert rig.hot("r").inbox == 0
 
 
 @each_moment

@@ -90,11 +90,11 @@ _float8s = _Type(1022, _numbers(701, "d", 8))
 
 _NAMES: dict[_Type, str] = {
     _bool_: "notify release",
-    _bytea: "data hash input_hash",
+    _bytea: "claim_after claim_before data hash input_hash",
     _int8: "after at created_at deadline limit now number rid size txid wake_at",
     _int4: "before epoch i inbox seen_epoch seq",
-    _text_: "channel door function id info kind key owner parent queue reason seen_owner status target text token "
-    "waiting_for worker",
+    _text_: "channel claim_kind door function id info kind key owner parent queue reason seen_owner status target text "
+    "token waiting_for worker",
     _float8: "ttl",
     _byteas: "blobs datas input_hashes note_datas row_datas",
     _int4s: "blob_epochs blob_seqs epochs firsts note_epochs note_seqs numbers seqs taken_epochs taken_seqs",
