@@ -17,7 +17,7 @@ import pytest
 
 from stepwell.errors import Fenced, JournalError
 from stepwell.journal import _postgres_link
-from stepwell.journal._api import Claim, ClaimLost, DoorRow, End, Note, Park, Release, RunExists, Unpark
+from stepwell.journal._api import Claim, ClaimLost, DoorRow, End, InboxChanged, Note, Park, Release, RunExists, Unpark
 from stepwell.journal._postgres import PostgresStore
 from stepwell.testing._clock import START
 from stepwell.testing._store_rig import HOUR, StoreRig
@@ -273,6 +273,7 @@ def test_an_end_is_written_once(rig: Rig, when: When, records: bool) -> None:
         (Park(START + HOUR, "nap", 0, release=True), b"batch_one_park", ("waiting", None)),
         (Park(None, "nap", 0, release=False), b"batch_one_park", ("waiting", "w1")),
         (Unpark("rolling_back"), b"batch_one_set", ("rolling_back", "w1")),
+        (Unpark("rolling_back", inbox_seen=0), b"batch_one_set", ("rolling_back", "w1")),
     ],
 )
 @pytest.mark.parametrize("records", [True, False])
@@ -287,6 +288,18 @@ def test_a_change_is_made_once(
     assert (rig.hot("r").status, rig.hot("r").owner) == wanted
     assert len(rig.texts(lease.rid)) == 1 + records
     assert rig.store.row_get("d", "k", "x") == b"1"
+
+
+@each_moment
+@pytest.mark.parametrize("records", [True, False])
+def test_an_unpark_that_overtakes_a_fact_is_refused(rig: Rig, when: When, records: bool) -> None:
+    """Also where the run is as the unpark would leave it."""
+    warm_up(rig)
+    lease = rig.start("r")
+    rig.store.fact_deliver("r", "answer", START, b"s")
+    batch = rig.batch(lease, *([rig.record()] if records else []), change=Unpark(inbox_seen=0))
+    rig.kinds(rig.losing(b"batch_one_set", when, batch), [InboxChanged], "result")
+    assert len(rig.texts(lease.rid)) == 1
 
 
 @each_moment

@@ -97,8 +97,8 @@ def rig(postgres_database: str) -> Iterator[Rig]:
 
 
 changes: list[HotChange | None] = [
-    None, Park(START, "x", 0, release=True), Park(None, "x", 0, release=False), Unpark(), Release("interrupted"),
-    End("succeeded"),
+    None, Park(START, "x", 0, release=True), Park(None, "x", 0, release=False), Unpark(),
+    Unpark(inbox_seen=0), Release("interrupted"), End("succeeded"),
 ]  # fmt: skip
 each_change = pytest.mark.parametrize("change", changes)
 
@@ -235,6 +235,19 @@ def test_a_claim_behind_a_delivery(rig: Rig) -> None:
         rig.deliver(session, "r")
         claimed = rig.while_waiting(lambda: rig.store.run_claim(hot, "w2", rig.taken(hot, "w2")), session.commit)
     assert (claimed.inbox, rig.hot("r").owner, rig.hot("r").inbox) == (1, "w2", 1)
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_an_unpark_behind_a_delivery(rig: Rig, records: bool) -> None:
+    """The delivery is not committed when the wait is to end for lack of it: the end waits, then is refused."""
+    lease = rig.start("r")
+    rig.park(lease, None, release=False)
+    over = rig.batch(lease, *([rig.record()] if records else []), change=Unpark(inbox_seen=0))
+    with rig.session() as session:
+        rig.deliver(session, "r")
+        result = rig.while_waiting(lambda: rig.submit(over), session.commit)
+    rig.kinds(result, [InboxChanged], "result")
+    assert (rig.hot("r").status, rig.hot("r").inbox, len(rig.texts(lease.rid))) == ("waiting", 1, 2)
 
 
 @pytest.mark.parametrize("release", [True, False])

@@ -70,12 +70,12 @@ class Single:
             case Park(wake_at=wake_at, waiting_for=waiting_for, inbox_seen=seen, release=release):
                 gate = "park"
                 values.update(wake_at=wake_at, waiting_for=storable(waiting_for), inbox=seen, release=release)
-            case Unpark(status=status):
+            case Unpark(status=status, inbox_seen=known):
                 gate = "set"
-                values.update(status=status, reason=None, wake_at=None, release=False)
+                values.update(status=status, reason=None, wake_at=None, release=False, inbox=known)
             case Release(status=status, reason=reason, wake_at=wake_at):
                 gate = "set"
-                values.update(status=status, reason=storable(reason), wake_at=wake_at, release=True)
+                values.update(status=status, reason=storable(reason), wake_at=wake_at, release=True, inbox=None)
             case End(status=end, reason=reason):
                 gate = "end"
                 values.update(status=end, reason=storable(reason), now=now)

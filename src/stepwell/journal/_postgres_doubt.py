@@ -74,7 +74,7 @@ class Doubt:
             return not hot and self._ask("doubt_end", {"rid": lease.rid}) == [(change.status,)]
         if not hot or hot[0][0] != str(lease.epoch):
             return False
-        _, owner, status, _ = hot[0]
+        _, owner, status, inbox = hot[0]
         match change:
             case Release(status=wanted):
                 return (owner, status) == (None, wanted)
@@ -82,8 +82,9 @@ class Doubt:
                 return (owner, status) == (None, "waiting")
             case Park():
                 return (owner, status) == (lease.worker, "waiting")
-            case Unpark(status=wanted):
-                return (owner, status) == (lease.worker, wanted)
+            case Unpark(status=wanted, inbox_seen=seen):
+                # With something new in the inbox it cannot be told from one that was refused: decide again.
+                return (owner, status) == (lease.worker, wanted) and (seen is None or inbox == str(seen))
             case _:
                 return self._notes_stored(batch)
 
@@ -95,7 +96,7 @@ class Doubt:
         return int(found[0] or 0) >= len(batch.notes)
 
     def inbox_grew(self, batch: Batch, seen: int) -> bool:
-        """The lease holds and the inbox is not as it was seen: that is why the run could not be parked."""
+        """The lease holds and the inbox is not as it was seen: that is why it could not be changed."""
         lease = batch.lease
         hot = self._ask("doubt_hot", {"rid": lease.rid})
         if not hot:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepwell.errors import Fenced, JournalError
-from stepwell.journal._api import MAX_ROW_BYTES, End, InboxChanged, Park, RunExists, Start
+from stepwell.journal._api import MAX_ROW_BYTES, End, InboxChanged, Park, RunExists, Start, Unpark
 from stepwell.journal._postgres_batch import (
     Single,
     append_values,
@@ -322,7 +322,8 @@ class BatchWriter:
         change = batch.change
         if isinstance(change, Start):
             return RunExists(f"run {change.run.id} is on record already: choose another id")
-        if isinstance(change, Park) and self._doubt.inbox_grew(batch, change.inbox_seen):
+        seen = change.inbox_seen if isinstance(change, Park | Unpark) else None
+        if seen is not None and self._doubt.inbox_grew(batch, seen):
             return InboxChanged(f"the inbox of run {batch.lease.run_id} holds something new: read it and decide again")
         return _fenced(batch)
 

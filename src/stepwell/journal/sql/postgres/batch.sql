@@ -152,13 +152,14 @@ where
 returning hot.rid
 
 -- name: batch_gate_set
--- Unpark and release. Locks hot's row by primary key.
+-- Unpark and release. Locks hot's row by primary key. An unpark may compare the inbox counter, as a park does.
 update stepwell.hot
 set
     status = %(status)s, wake_at = %(wake_at)s, waiting_for = null, reason = %(reason)s,
     owner = case when not %(release)s then owner end
 where
     hot.rid = %(rid)s and hot.epoch = %(epoch)s and coalesce(hot.owner, '') = %(owner)s
+    and (%(inbox)s is null or hot.inbox = %(inbox)s)
     and (%(before)s = 0 or exists (select from stepwell.record r where r.rid = %(rid)s and r.seq = %(before)s))
 returning hot.rid
 
