@@ -17,7 +17,19 @@ import pytest
 
 from stepwell.errors import Fenced, JournalError
 from stepwell.journal import _postgres_link
-from stepwell.journal._api import Claim, ClaimLost, DoorRow, End, InboxChanged, Note, Park, Release, RunExists, Unpark
+from stepwell.journal._api import (
+    Claim,
+    ClaimLost,
+    DoorRow,
+    End,
+    InboxChanged,
+    Note,
+    Outgoing,
+    Park,
+    Release,
+    RunExists,
+    Unpark,
+)
 from stepwell.journal._postgres import PostgresStore
 from stepwell.testing._clock import START
 from stepwell.testing._store_rig import HOUR, StoreRig
@@ -173,6 +185,10 @@ def warm_up(rig: Rig) -> None:
         rig.commit(rig.batch(one.lease, change=Unpark()))
         rig.store.fact_deliver(one.lease.run_id, "signal", START, b"w")
         key = one.lease.run_id
+        for change in (None, Unpark()):
+            facts = [Outgoing(key, "child", START, b"w")]
+            rig.commit(rig.batch(two.lease, rig.record(), change=change, facts=facts))
+            rig.commit(rig.batch(two.lease, change=change, facts=facts))
         rig.store.fact_deliver(key, "signal", START, b"w", Claim("run", "warm", key, None, b"1"))
         rig.commit(rig.batch(one.lease, rig.record(), change=End("succeeded")))
         rig.commit(rig.batch(two.lease, change=Release("interrupted")))
@@ -404,6 +420,46 @@ def test_a_fact_that_was_taken_meanwhile_is_not_delivered_again(rig: Rig, when: 
         thread.join()
     assert rig.store.inbox_load(rig.rid(lease)) == []
     assert (rig.hot("r").inbox, len(rig.texts(lease.rid))) == (1, 2)
+
+
+@each_moment
+@pytest.mark.parametrize(
+    "message, records, change",
+    [
+        (b"batch_one_append_facts", True, None),
+        (b"batch_lock", True, Unpark()),
+        (b"batch_one_end_facts", True, End("succeeded")),
+        *((message, False, None) for message in (b"begin\0", b"batch_lock", b"batch_one_hold_facts", b"commit\0")),
+        (b"transaction_number", False, Unpark()),
+        (b"commit\0", False, End("succeeded")),
+    ],
+)
+def test_what_a_batch_tells_is_told_once(rig: Rig, when: When, *, message: bytes, records: bool, change: Any) -> None:
+    """Also where it was taken by the time that the sender is back."""
+    warm_up(rig)
+    lease, target = rig.start("r"), rig.start("t", "w2")
+    facts = [Outgoing("t", "child", START, b"s"), Outgoing("nobody", "child", START, b"s")]
+    rig.commit(rig.batch(rig.start("p"), *([rig.record()] * records), change=change, facts=facts[1:]))  # prepared
+    holder = rig.open()
+    done = threading.Event()
+
+    def take() -> None:
+        while not done.is_set():
+            for fact in holder.inbox_load(rig.rid(target)):
+                rig.commit(rig.batch(target, rig.record("taken"), inbox_taken=[fact.n]), store=holder)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        batch = rig.batch(lease, *([rig.record()] * records), change=change, facts=facts)
+        others = [] if change is None else [rig.batch(rig.start("o"), rig.record())]
+        assert rig.losing(message, when, batch, *others) == [None] * (1 + len(others))
+        until(lambda: len(rig.texts(target.rid)) >= 2)
+    finally:
+        done.set()
+        thread.join()
+    assert (rig.hot("t").inbox, len(rig.texts(target.rid)), len(rig.texts(lease.rid))) == (1, 2, 1 + records)
+    assert rig.row("r").status == ("succeeded" if isinstance(change, End) else "running")
 
 
 def until(holds: Callable[[], bool], seconds: float = 20) -> None:

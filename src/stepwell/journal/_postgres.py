@@ -137,7 +137,7 @@ class PostgresStore:
         """Write all batches; see `Store.batch_commit`."""
         results = self._writer.commit(batches)
         for batch in batches:
-            if batch.change is not None and wakes(batch, self._times.now()):
+            if (batch.change is not None or batch.facts) and wakes(batch, self._times.now()):
                 self._waiter.poke()
                 break
         return results

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import encode_records
-from stepwell.errors import JournalError
 from stepwell.journal._api import ClaimLost, Lease
 from stepwell.journal._postgres_batch import possible
-from stepwell.journal._postgres_link import PATIENCE, Lost, Refused, rows
+from stepwell.journal._postgres_doubt import Doubt
+from stepwell.journal._postgres_link import Refused, rows
 
 if TYPE_CHECKING:
     from stepwell.journal._api import Claim, HotRow, Taken
@@ -32,6 +31,7 @@ class Claimer:
         self._sql = sql
         self._times = times
         self._teller = teller
+        self._doubt = Doubt(link, sql)
 
     # -- claims
 
@@ -96,9 +96,6 @@ class Claimer:
     def deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Claim | None) -> bool:
         """Put a fact into an open run's inbox, exactly once whatever becomes of the connection.
 
-        The statement and its COMMIT are two trips: so either COMMIT was never sent, or the transaction's number is
-        known, and the server can be asked what became of it.
-
         Raises:
             ClaimLost: the claim's row is not as it was read.
         """
@@ -115,35 +112,8 @@ class Claimer:
                 door=claim.door, claim_kind=claim.kind, key=claim.key, claim_before=claim.before,
                 claim_after=claim.after,
             )  # fmt: skip
-        found = self._link.patiently(lambda _: self._deliver(name, values))
+        group = [(self._sql.statement(name), values)]
+        found = rows(self._link.patiently(lambda _: self._doubt.transact(group))[0])
         if found and claim is not None and found[0][0] is None:
             raise ClaimLost(f"row {claim.key} has changed: read it again")
         return bool(found)
-
-    def _deliver(self, name: str, values: dict[str, Any]) -> list[tuple[str | None, ...]]:
-        link = self._link
-        txid = 0
-        try:
-            with link.transaction():
-                found = rows(link.run(self._sql.statement(name), values))
-                if found:
-                    txid = int(found[0][1] or 0)
-            return found
-        except Lost as lost:
-            if lost.committing and txid and link.patiently(lambda _: self._committed(txid)):
-                return found
-            raise  # it is certain that nothing is written: once more
-
-    def _committed(self, txid: int) -> bool:
-        """What became of the transaction, once its old connection is done with it."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            state = rows(self._link.run(self._sql.statement("transaction_outcome"), {"txid": txid}))[0][0]
-            if state in ("committed", "aborted"):
-                return state == "committed"
-            if time.monotonic() > deadline:
-                raise JournalError(
-                    f"PostgreSQL at {self._link.address.place} is still busy with a transaction whose connection was "
-                    f"lost ({state or 'unknown'}): whether the fact was delivered is not known"
-                )
-            time.sleep(0.02)

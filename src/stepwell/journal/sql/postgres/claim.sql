@@ -183,6 +183,10 @@ select
     case when %(notify)s and gate.rid is not null then pg_notify(%(channel)s, %(token)s)::text end
 from found left join gate on gate.rid = found.rid
 
+-- name: transaction_number
+-- Last in a transaction whose own statements do not tell it.
+select null::text, txid_current()
+
 -- name: transaction_outcome
 -- Committed, aborted or in progress; NULL if it is too long ago to be known.
 select txid_status(%(txid)s)
