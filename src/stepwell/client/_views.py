@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell import core, serde
+from stepwell.client._answers import open_callbacks
 from stepwell.client._outcome import Reader, state_of
 from stepwell.core import US, Op, RunState, parent_of, progress
 from stepwell.durable._codec import shown_text
@@ -146,6 +147,7 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "parent": row.parent,
         "target": row.target,
         "wake_at": iso(row.wake_at),
+        "callbacks": [{**callback_object(op), "timeout_at": iso(op.timeout_at)} for op in open_callbacks(store, run)],
     }
     if tree:
         found["tree"] = list(tree_of(run))
