@@ -10,7 +10,7 @@ from stepwell.client._outcome import Reader
 from stepwell.core import Done, Failed, RunState, decode_records, fold_all
 from stepwell.durable._program import DurableProgram
 from stepwell.errors import JournalError, NonDeterminismError, Suspend
-from stepwell.journal import Lease
+from stepwell.journal import Lease, Line
 from stepwell.runtime._api import LifeOver
 from stepwell.runtime._life import Life
 from stepwell.runtime._live import current_life
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord, Payload
     from stepwell.durable._function import DurableFunction
-    from stepwell.journal import HotChange, Note, RunRow, Store, Ticket
+    from stepwell.journal import Note, RunRow, Store, Ticket
     from stepwell.runtime import Host
-    from stepwell.runtime._scope import Branch
 
 _ENDS = (core.RunSucceeded, core.RunFailed)
 _ASIDE = (*_ENDS, core.RollbackStarted, core.Parked)
@@ -42,27 +41,33 @@ class _Strayed(LifeOver):
         self.name: str = getattr(first, "name", None) or self.key
 
 
-class _Replay(Life):
-    """A life that writes nothing: what it would write ends it before anything has run."""
+class _NoLine(Line):
+    """A line into no journal: what would be written ends the life before anything has run."""
 
-    def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
+    life: Life
+
+    def ride(self, records: Sequence[AnyRecord] = (), notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Notes are dropped."""
         if records:
             self._stray(records)
 
-    def enqueue(self, branch: Branch | None, records: Sequence[AnyRecord], change: HotChange | None = None) -> Ticket:
-        """Nothing is queued."""
-        self._stray(records)
-
-    def park_ticket(self, records: Sequence[AnyRecord]) -> Ticket | None:
-        """Nothing waits in a run that has ended."""
+    def enqueue(self, records: Sequence[AnyRecord] = (), *_: Any, **__: Any) -> Ticket:
+        """Nothing is queued, and nothing waits in a run that has ended."""
         self._stray(records)
 
     def _stray(self, records: Sequence[AnyRecord]) -> NoReturn:
-        """End the life, for good. Without `stop`: some callers hold the lock that it takes."""
-        self.over = self.over or _Strayed(records)
-        self._wake_all()
-        raise self.over
+        """End the life, for good. Without `Life.stop`: some callers hold the lock that it takes."""
+        life = self.life
+        life.over = life.over or _Strayed(records)
+        life._wake_all()
+        raise life.over
+
+
+def _life(host: Host, run: RunState, program: DurableProgram) -> Life:
+    life = Life(host, run, Lease(run.id, "replay"), program, hold=0)
+    life.line = line = _NoLine(host.writer, life.lease, life.line.fold)
+    line.life = life
+    return life
 
 
 def replay_problem(host: Host, store: Store, row: RunRow, function: DurableFunction) -> str | None:
@@ -70,7 +75,7 @@ def replay_problem(host: Host, store: Store, row: RunRow, function: DurableFunct
     end, run = _before_the_end(store, row)
     if not isinstance(end, _ENDS):
         return None
-    life = _Replay(host, run, Lease(row.id, "replay"), DurableProgram(function, row.function), hold=0)
+    life = _life(host, run, DurableProgram(function, row.function))
     try:
         outcome = asyncio.run_coroutine_threadsafe(_again_async(life), host.loop()).result() if life.is_async else (
             _again(life)
