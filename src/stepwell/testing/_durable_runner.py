@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from stepwell.client._none import NONE
+from stepwell.journal import RunFilter
 from stepwell.testing._kit import ENDED, Kit, called
 from stepwell.testing._kit_callbacks import open_callback
 from stepwell.testing._kit_replay import replay_problem
@@ -14,6 +15,7 @@ from stepwell.testing._lookup import DurableFunctionsTestError
 if TYPE_CHECKING:
     from stepwell.client import RunHandle
     from stepwell.errors import ErrorObject
+    from stepwell.journal import RunRow
 
 
 class DurableRunner:
@@ -115,9 +117,7 @@ class DurableRunner:
 
     def complete(self, callback_id: str, value: Any = None) -> None:
         """Answer a callback. A text or bytes go as they are, another value as JSON."""
-        from stepwell import serde
-
-        given = value if value is None or isinstance(value, str | bytes) else serde.encode(value)
+        given = value if value is None or isinstance(value, str | bytes) else _json(value)
         self._kit.engine.send_callback_success(callback_id, given)
 
     def fail(self, callback_id: str, error: ErrorObject | str | BaseException | None = None) -> None:
@@ -170,17 +170,29 @@ class DurableRunner:
             raise DurableFunctionsTestError(message)
 
     def _check(self, run_id: str) -> None:
-        """Replay a run once more, unless that was done."""
+        """Replay a run once more, and those that it invoked, unless that was done."""
         if run_id not in self._unchecked:
             return
         self._unchecked.remove(run_id)
-        if not self._replay_twice:
-            return
-        engine = self._kit.engine
-        problem = replay_problem(engine.host, engine.store, self._kit.row(run_id), self._function)
+        if self._replay_twice:
+            self._check_replay(self._kit.row(run_id))
+
+    def _check_replay(self, row: RunRow) -> None:
+        engine, run_id = self._kit.engine, row.id
+        function = engine.function_for(row)
+        problem = None if function is None else replay_problem(engine.host, engine.store, row, function)
+        for child in engine.store.run_list(RunFilter(parent=run_id), limit=10_000):
+            self._check_replay(child)
         if problem is not None:
             message = (
                 f"run {run_id} does not replay: {problem}. What is not deterministic belongs into a step "
                 "(replay_twice=False turns this check off)"
             )
             raise DurableFunctionsTestError(message)
+
+
+def _json(value: Any) -> str:
+    """Plain JSON, as an answer from outside would be; of models and dataclasses, too."""
+    import msgspec
+
+    return msgspec.json.encode(value, enc_hook=lambda model: model.model_dump(mode="json")).decode()

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 from stepwell.client._drive import ENDED, Drive
 from stepwell.client._engine import Engine
 from stepwell.client._ids import new_id
+from stepwell.client._none import NONE
 from stepwell.client._outcome import state_of
 from stepwell.client._views import OPEN
 from stepwell.core import US
 from stepwell.durable._function import DurableFunction
+from stepwell.durable._program import DurableProgram
 from stepwell.errors import JournalError, UsageError
 from stepwell.journal import RunFilter, SystemClock, open_store
 from stepwell.journal._memory import MemoryStore
 from stepwell.runtime import Host
+from stepwell.runtime._host import Place
 from stepwell.testing._kit_crash import Crashes
 from stepwell.testing._kit_store import CRASHED, Bell, KitStore
 from stepwell.testing._kit_timers import RunStates, own_timers
@@ -133,13 +136,23 @@ class Kit:
         if durable:
             self._engine.register(called(function, name), name)
         else:
-            self._engine.register_function(name, function)  # type: ignore[attr-defined]
+            self._engine.register_function(name, function)
 
     # -- runs
 
-    def start(self, function: DurableFunction, event: Any, run_id: str | None = None) -> RunHandle:
+    def start(
+        self, function: DurableFunction, event: Any, run_id: str | None = None, *, tenant: str | None = None
+    ) -> RunHandle:
         """Start a run, or attach to the one with this id. It is driven in the background."""
-        return self.engine.start_run(function, event, id=run_id)
+        engine = self.engine
+        if tenant is None:
+            return engine.start_run(function, event, id=run_id)
+        run_id = run_id or new_id()
+        text = engine._encode(function, {} if event is NONE else event)
+        place = Place(None, tenant, 0)
+        life = engine.host.begin(engine._new(function, run_id, text, (), None), DurableProgram(function), text, place=place)
+        engine.drive.keep(function, run_id, life)
+        return engine.get_run(run_id)
 
     def wait(self, run_id: str, timeout: float) -> bool:
         """Wait for the end of a run, at most ``timeout`` real seconds; whether it has ended or is blocked.

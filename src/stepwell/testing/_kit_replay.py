@@ -58,7 +58,8 @@ class _NoLine(Line):
     def _stray(self, records: Sequence[AnyRecord]) -> NoReturn:
         """End the life, for good. Without `Life.stop`: some callers hold the lock that it takes."""
         life = self.life
-        life.over = life.over or _Strayed(records)
+        if not isinstance(life.over, _Strayed | NonDeterminismError):
+            life.over = _Strayed(records)
         life._wake_all()
         raise life.over
 

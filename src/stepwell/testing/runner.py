@@ -152,7 +152,8 @@ class DurableFunctionTestRunner:
             while self._kit.store.run_get(run_id) is not None:
                 number += 1
                 run_id = f"{execution_name}-{number}"
-            return self._kit.start(called(self._handler, function_name), _event(input), run_id)
+            function = called(self._handler, function_name)
+            return self._kit.start(function, _event(input), run_id, tenant=tenant_id)
 
     def _handle(self, execution_arn: str) -> RunHandle:
         return self._kit.engine.get_run(execution_arn.rpartition("/")[2])
