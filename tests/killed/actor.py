@@ -160,7 +160,9 @@ def forking(event: Any, context: Any) -> Any:
         note("begin", "fork")
         child = os.fork()
         if child == 0:
-            in_child(event, context)
+            in_child(event)
+            note("end", "fork")
+            return -1
         _, status = os.waitpid(child, 0)
         note("end", "fork")
         return os.waitstatus_to_exitcode(status)
@@ -172,7 +174,26 @@ def forking(event: Any, context: Any) -> Any:
     return [first, forked, last]
 
 
-def in_child(event: Any, context: Any) -> None:
+@durable_execution(name="forking_often")
+def forking_often(event: Any, context: Any) -> Any:
+    """One branch forks again and again while its neighbours write; each child goes on as if it were the parent."""
+
+    def fork(i: int) -> int:
+        child = os.fork()
+        if child == 0:
+            note("child", f"{i}")
+            return -1
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    def branch(ctx: Any, item: int) -> int:
+        work = fork if item == 0 else partial(body, f"branch-{item}")
+        return sum(ctx.step(partial(work, i), name="s") for i in range(event["n"]))
+
+    return context.map(range(4), branch, name="branches").get_results()
+
+
+def in_child(event: Any) -> None:
     """What the forked child of `forking` does."""
     note("child", event["child"])
     if event["child"] == "leave":
@@ -195,7 +216,7 @@ class Engines:
 
 def engine_of(command: dict[str, Any]) -> Engine:
     """The engine that the command asks for."""
-    known = [gated, whose, sleeper, stepping, counted, nested, awaiting, forking]
+    known = [gated, whose, sleeper, stepping, counted, nested, awaiting, forking, forking_often]
     options = {name: command[name] for name in ("lease", "hold", "max_threads", "queues") if name in command}
     Engines.one = Engine(command["store"], functions=known, **options)
     return Engines.one
