@@ -147,7 +147,7 @@ async def awaiting(event: Any, context: Any) -> Any:
     def wait() -> str:
         return at_gate("middle", event["gate"])
 
-    first = await context.step(lambda: body("first", 1), name="first")
+    first = await context.step(lambda: body("first", "first"), name="first")
     middle = await context.step(wait if event.get("gate") else never, name="middle")
     return [first, middle]
 
