@@ -119,15 +119,28 @@ def counted(event: Any, context: Any) -> Any:
     return sum(context.step(partial(one, i), name=f"s{i}") for i in range(event["n"]))
 
 
+@durable_execution(name="quota")
+def quota(event: Any, context: Any) -> Any:
+    """So many steps; a line of the ledger after each that is on record."""
+    for i in range(event["n"]):
+        context.step(lambda: 0, name=f"s{i}")
+        note("done", event["key"])
+    return event["n"]
+
+
 @durable_execution(name="nested")
 def nested(event: Any, context: Any) -> Any:
-    """Maps inside a map, a wait in every third one."""
+    """Maps inside a map, a wait in every third one, a gate in one."""
+
+    def inner(item: int, i: int) -> int:
+        key = f"{item}-{i}"
+        return len(at_gate(key, event["gate"])) if key == event["stop"] else len(body(key, key))
 
     def outer(ctx: Any, item: int) -> int:
         if item % 3 == 0:
             ctx.wait(0.001, name="pause")
-        inner = ctx.map(range(event["inner"]), lambda c, i: c.step(lambda: body(f"{item}-{i}", 1), name="s"))
-        return sum(inner.get_results())
+        batch = ctx.map(range(event["inner"]), lambda c, i: c.step(lambda: inner(item, i), name="s"), name="inner")
+        return len(batch.get_results())
 
     return sum(context.map(range(event["outer"]), outer, name="outer").get_results())
 
@@ -216,10 +229,25 @@ class Engines:
 
 def engine_of(command: dict[str, Any]) -> Engine:
     """The engine that the command asks for."""
-    known = [gated, whose, sleeper, stepping, counted, nested, awaiting, forking, forking_often]
+    known = [gated, whose, sleeper, stepping, counted, quota, nested, awaiting, forking, forking_often]
     options = {name: command[name] for name in ("lease", "hold", "max_threads", "queues") if name in command}
     Engines.one = Engine(command["store"], functions=known, **options)
     return Engines.one
+
+
+def writers(command: dict[str, Any]) -> None:
+    """Many processes that each drive a run on the one store; they begin together, when stdin ends."""
+    for n in range(command["processes"]):
+        if os.fork() == 0:
+            engine = engine_of(command)
+            engine.run(whose, {}, id=f"warm-{n}")
+            say("ready")
+            sys.stdin.read()
+            value = engine.run(quota, {"n": command["steps"], "key": f"{n}"}, id=f"writer-{n}")
+            engine.stop()
+            sys.exit(0 if value == command["steps"] else 9)
+    codes = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(command["processes"])]
+    say(f"ended {sorted(set(codes))}")
 
 
 def worker(command: dict[str, Any]) -> None:
@@ -260,7 +288,7 @@ def closed_loop(command: dict[str, Any]) -> None:
     engine.stop()
 
 
-PARTS = {"worker": worker, "run": run, "closed_loop": closed_loop}
+PARTS = {"worker": worker, "run": run, "closed_loop": closed_loop, "writers": writers}
 
 
 def shift_clock(seconds: float) -> None:
