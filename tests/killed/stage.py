@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from stepwell import Engine
 from stepwell.core import decode_records
@@ -37,7 +37,7 @@ class Actor:
         """Its number."""
         return self.process.pid
 
-    def __enter__(self) -> Actor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,7 +98,9 @@ class Ledger:
 @contextmanager
 def looking(store: str, **options: Any) -> Iterator[Engine]:
     """An engine of the test's own process."""
-    engine = Engine(store, functions=[actor.gated, actor.whose, actor.sleeper, actor.counted, actor.awaiting], **options)
+    engine = Engine(
+        store, functions=[actor.gated, actor.whose, actor.sleeper, actor.counted, actor.awaiting], **options
+    )
     try:
         yield engine
     finally:
