@@ -215,7 +215,7 @@ def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -
 @click.option("--drain", is_flag=True, help="End when nothing is open or due.")
 @_store
 def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], drain: bool, store: str | None) -> int:
-    r"""Drive every due or interrupted run of these apps until told to stop, which hands them back.
+    r"""Drive every due or interrupted run of these apps until told to stop.
 
     \b
     Example:
