@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from stepwell.errors import ErrorObject
     from stepwell.journal import Clock, HotRow, RunRow, Store
     from stepwell.runtime import Life
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
@@ -78,6 +82,7 @@ class Engine:
         self._host = host
         self._lock = threading.Lock()
         self._drive: Drive | None = None
+        _engines.add(self)
 
     def __repr__(self) -> str:
         return f"<Engine {self.store.url if self._store else self.url.rsplit('@', 1)[-1]}>"
@@ -354,3 +359,13 @@ def _refuse_loop() -> None:
         return
     message = "stepwell.run would block the running event loop; use await stepwell.run_async(...)"
     raise UsageError(message)
+
+
+def _after_fork() -> None:
+    # In a forked child an engine has neither threads nor connections that are its own: a use opens them anew.
+    for engine in list(_engines):
+        engine._lock = threading.Lock()
+        engine._host = engine._drive = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
