@@ -13,15 +13,16 @@ from stepwell.cli._errors import say
 from stepwell.cli._output import write_array
 from stepwell.cli._tables import painted, print_bar
 from stepwell.client import run_object
-from stepwell.client._views import error_of, eta, node, partial_progress, shown_status, value_of
-from stepwell.core import Op, RunState, decode_records, fold_all, parent_of, progress
+from stepwell.client._follow import Follower
+from stepwell.client._views import error_of, eta, node, percent, shown_status, value_of
+from stepwell.core import Op, RunState, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from stepwell.core import AnyRecord
     from stepwell.journal import RunRow, Store
 
-PAGE = 500
 NEXT = {
     "failed": ("retry {}", "gives what failed new attempts"),
     "timed_out": ("retry {}", "gives what did not end new attempts"),
@@ -42,8 +43,7 @@ def show_run(store: Store, row: RunRow) -> None:
     reason = row.reason or row.waiting_for
     if reason and reason != status:
         click.echo(f"  {reason}")
-    if run.end is None or status == "succeeded":  # a run that failed is not 100 % of anything
-        print_bar(round(100 * progress(run, partial_progress(store, row.rid)), 1), eta(run, store.now()))
+    print_bar(percent(run), eta(run, store.now()))
     children = _children(run)
     for op in _top(run):
         _print_tree(op, children, 1)
@@ -69,17 +69,13 @@ def print_object(store: Store, row: RunRow) -> None:
 
 def _state(store: Store, row: RunRow, *, keep_times: bool = False) -> RunState:
     """The journal folded page by page, without what nobody looks at."""
-    run, after = RunState(row.id), 0
-    while page := store.record_load(row.rid, after=after, limit=PAGE):
-        after = page[-1].seq
-        for entry in page:
-            records = decode_records(entry.data)
-            fold_all(run, records)
-            for record in records:
-                op = run.ops.get(getattr(record, "key", ""))
-                if op is not None:
-                    _slim(op, keep_times=keep_times)
-    return run
+
+    def slim(run: RunState, record: AnyRecord) -> None:
+        op = run.ops.get(getattr(record, "key", ""))
+        if op is not None:
+            _slim(op, keep_times=keep_times)
+
+    return Follower(store, row.id, row.rid, slim).look()
 
 
 def _slim(op: Op, *, keep_times: bool) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stepwell import core, serde
-from stepwell.client._outcome import Reader, state_of
+from stepwell import core
+from stepwell.client._follow import Follower
+from stepwell.client._outcome import Reader
 from stepwell.core import US, Op, RunState, parent_of, progress
 from stepwell.durable._codec import shown_text
 from stepwell.errors import PayloadError
@@ -97,18 +98,6 @@ def error_of(error: ErrorRecord | None) -> dict[str, Any] | None:
     return {"type": error.type, "message": error.message, "traceback": "".join(error.stack_trace)}
 
 
-def partial_progress(store: Store, rid: int) -> dict[str, float]:
-    """What running steps have told of their progress, by key."""
-    told: dict[str, float] = {}
-    after = 0
-    while page := store.note_load(rid, kind="progress", key=None, after=after, limit=1000):
-        for n, note in page:
-            after = n
-            done, total, _ = serde.decode_lenient(note.data)
-            told[note.key] = done / total if total else float(done)
-    return told
-
-
 def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any]:
     """The one JSON object for a run."""
     silence = dict(store.worker_silence())
@@ -121,13 +110,10 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "reason": row.reason or row.waiting_for,
         "exit_code": exit_code(msgspec.structs.replace(row, status=status)),
     }
-    run = state_of(store, row)
+    run = Follower(store, row.id, row.rid).look()
     end = run.end
     found |= {
-        "progress": {
-            "percent": round(100 * progress(run, partial_progress(store, row.rid)), 1),
-            "eta_seconds": eta(run, store.now()),
-        },
+        "progress": {"percent": percent(run), "eta_seconds": eta(run, store.now())},
         "created_at": iso(row.created_at),
         "started_at": iso(run.first_life_at),
         "ended_at": iso(row.ended_at),
@@ -143,6 +129,12 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
     if tree:
         found["tree"] = list(tree_of(run))
     return found
+
+
+def percent(run: RunState) -> float:
+    """How far the run has come, 0 to 100; 100 only of one that has succeeded."""
+    found = round(100 * progress(run), 1)
+    return found if found < 100 or isinstance(run.end, core.RunSucceeded) else 99.9
 
 
 def eta(run: RunState, now: int) -> float | None:

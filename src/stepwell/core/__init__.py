@@ -65,6 +65,7 @@ from stepwell.core._keys import (
 )
 from stepwell.core._progress import (
     progress,
+    tell,
 )
 from stepwell.core._records import (
     AnyRecord,
@@ -208,6 +209,7 @@ __all__ = [
     "shard_of",
     "step",
     "step_name",
+    "tell",
     "verdict",
     "wait",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from stepwell.core._progress import Reached
+
 if TYPE_CHECKING:
     from stepwell.core._records import (
         CancelRequested,
@@ -91,6 +93,7 @@ class RunState:
         """For each step: deaths of the process in a row while it was on record as started."""
         self.expiries = 0
         """Lives in a row that lost their lease without dying."""
+        self.reached = Reached()
 
     @property
     def input(self) -> Payload:

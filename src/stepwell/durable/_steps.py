@@ -69,9 +69,7 @@ class Port:
 
 
 def note_progress(life: Any, key: str, done: float, total: float | None, message: str) -> None:
-    """Remember and record how far an operation has come."""
-    fraction = done / total if total else float(done)
-    life.partial[key] = min(1.0, max(0.0, fraction))
+    """Record how far an operation has come."""
     text = life.redactor.redact_json(serde.encode([done, total, message]))
     life.ride((), (Note(key, "progress", life.store.now(), text),))
 

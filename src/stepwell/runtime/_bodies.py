@@ -40,7 +40,6 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
         return failed(life, error)
     finally:
         attempt.over = True
-        life.partial.pop(want.key, None)
 
 
 def _inline(attempt: Attempt, body: Body) -> Any:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord, Payload
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, HotRow, OpenStatus, Store, Ticket
+    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, Store, Ticket
     from stepwell.runtime._api import Program, Why
     from stepwell.runtime._threads import Threads
 
@@ -396,13 +396,17 @@ def load(store: Store, run_id: str, rid: int) -> RunState:
     while page := store.record_load(rid, after=after, limit=PAGE):
         for entry in page:
             after = entry.seq
-            try:
-                records = decode_records(entry.data)
-            except msgspec.MsgspecError as error:
-                message = f"row {after} of run {run_id} cannot be read: {error}"
-                raise Corrupt(message) from error
-            fold_all(run, records)
+            fold_all(run, records_of(run_id, entry))
     return run
+
+
+def records_of(run_id: str, entry: Entry) -> list[AnyRecord]:
+    """The records of one row of a run's journal. Raises `Corrupt` that names the row."""
+    try:
+        return decode_records(entry.data)
+    except msgspec.MsgspecError as error:
+        message = f"row {entry.seq} of run {run_id} cannot be read: {error}"
+        raise Corrupt(message) from error
 
 
 async def _awaited(work: Any) -> Any:

@@ -81,8 +81,6 @@ class Life:
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
         self.rolling_back = False
         self.redactor: Redactor = host.new_redactor()
-        self.partial: dict[str, float] = {}
-        """Fractions that running steps have told, by key."""
         self.warned: set[str] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
         """Async: tasks in which operations ran; they are settled before the life is."""
