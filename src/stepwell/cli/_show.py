@@ -14,11 +14,11 @@ from stepwell.cli._output import write_array
 from stepwell.cli._tables import painted, print_bar
 from stepwell.client import run_object
 from stepwell.client._follow import Follower
-from stepwell.client._views import error_of, eta, node, percent, shown_status, value_of
+from stepwell.client._views import error_of, eta, node, percent, shown_status, unused_keys, value_of
 from stepwell.core import Op, RunState, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from stepwell.core import AnyRecord
     from stepwell.journal import RunRow, Store
@@ -45,8 +45,9 @@ def show_run(store: Store, row: RunRow) -> None:
         click.echo(f"  {reason}")
     print_bar(percent(run), eta(run, store.now()))
     children = _children(run)
+    unused = unused_keys(store, row.rid)
     for op in _top(run):
-        _print_tree(op, children, 1)
+        _print_tree(op, children, unused, 1)
     error = error_of(getattr(run.end, "error", None))
     if error:
         click.echo(f"  error: {error['type']}: {error['message']}")
@@ -61,9 +62,9 @@ def print_object(store: Store, row: RunRow) -> None:
     """The run object as JSON on stdout, its tree a line an operation."""
     head = msgspec.json.encode(run_object(store, row, tree=False)).decode()
     run = _state(store, row, keep_times=True)
-    children = _children(run)
+    children, unused = _children(run), unused_keys(store, row.rid)
     click.echo(f'{head[:-1]},\n"tree":', nl=False)
-    write_array(sys.stdout, (node(op, children) for op in _top(run)))
+    write_array(sys.stdout, (node(op, children, unused) for op in _top(run)))
     click.echo("}")
 
 
@@ -109,10 +110,11 @@ def _children(run: RunState) -> dict[str, list[Op]]:
     return children
 
 
-def _print_tree(op: Op, children: Mapping[str, Sequence[Op]], depth: int) -> None:
+def _print_tree(op: Op, children: Mapping[str, Sequence[Op]], unused: Set[str], depth: int) -> None:
     name = op.name or op.key.rsplit("/", 1)[-1]
     attempts = f"  attempts {op.attempt}" if op.attempt > 1 else ""
+    idle = "  unused" if op.key in unused else ""
     error = f"  {op.error.type}: {' '.join(op.error.message.split())}" if op.error else ""
-    click.echo(f"{'  ' * depth}{name}  ({op.kind})  {painted(op.status, op.status)}{attempts}{error}")
+    click.echo(f"{'  ' * depth}{name}  ({op.kind})  {painted(op.status, op.status)}{attempts}{idle}{error}")
     for child in children.get(op.key, ()):
-        _print_tree(child, children, depth + 1)
+        _print_tree(child, children, unused, depth + 1)

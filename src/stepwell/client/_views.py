@@ -16,7 +16,7 @@ from stepwell.errors import PayloadError
 from stepwell.runtime._values import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Set
 
     from stepwell.core import Payload
     from stepwell.errors import ErrorRecord
@@ -127,7 +127,7 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "wake_at": iso(row.wake_at),
     }
     if tree:
-        found["tree"] = list(tree_of(run))
+        found["tree"] = list(tree_of(run, unused_keys(store, row.rid)))
     return found
 
 
@@ -146,7 +146,15 @@ def eta(run: RunState, now: int) -> float | None:
     return round((now - begun) / US * (1 - done) / done, 1)
 
 
-def tree_of(run: RunState) -> Iterator[dict[str, Any]]:
+def unused_keys(store: Store, rid: int) -> frozenset[str]:
+    """Keys on record that the code which came to the run's end did not ask for."""
+    keys, after = "[]", 0
+    while page := store.note_load(rid, kind="unused", key=None, after=after, limit=100):
+        after, keys = page[-1][0], page[-1][1].data
+    return frozenset(msgspec.json.decode(keys, type=list[str]))
+
+
+def tree_of(run: RunState, unused: Set[str] = frozenset()) -> Iterator[dict[str, Any]]:
     """Operations as a tree, in call order."""
     children: dict[str, list[Op]] = {}
     for op in run.ops.values():
@@ -154,10 +162,10 @@ def tree_of(run: RunState) -> Iterator[dict[str, Any]]:
         while parent and parent not in run.ops:
             parent = parent_of(parent)
         children.setdefault(parent, []).append(op)
-    return (node(op, children) for op in children.get("", ()))
+    return (node(op, children, unused) for op in children.get("", ()))
 
 
-def node(op: Op, children: Mapping[str, list[Op]]) -> dict[str, Any]:
+def node(op: Op, children: Mapping[str, list[Op]], unused: Set[str] = frozenset()) -> dict[str, Any]:
     """One operation with what is inside it."""
     return {
         "key": op.key,
@@ -168,5 +176,6 @@ def node(op: Op, children: Mapping[str, list[Op]]) -> dict[str, Any]:
         "started_at": iso(op.started_at),
         "ended_at": iso(op.ended_at),
         "error": error_of(op.error),
-        "children": [node(child, children) for child in children.get(op.key, ())],
+        "unused": op.key in unused,
+        "children": [node(child, children, unused) for child in children.get(op.key, ())],
     }

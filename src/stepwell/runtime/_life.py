@@ -24,6 +24,7 @@ from stepwell.journal import InboxChanged, Line, Park, Unpark
 from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
 from stepwell.runtime._inbox import decode_fact
 from stepwell.runtime._scope import Branch, Scope
+from stepwell.runtime._unused import Asked
 
 if TYPE_CHECKING:
     import asyncio
@@ -76,6 +77,7 @@ class Life:
         self.over: BaseException | None = None
         self.replaying = bool(run.ops)
         """Whether this life began with records of operations."""
+        self.asked = Asked() if run.ops else None
         self.undos: dict[str, Undo] = {}
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""

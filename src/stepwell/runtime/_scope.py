@@ -89,6 +89,8 @@ class Scope:
         self._once: dict[str, Any] = {}
         self.owner: object = life.current_owner()
         self.closed = False
+        if life.asked is not None:
+            life.asked.scopes.add(key)
 
     def key_of(self, text: str) -> str:
         """The next key with this label. Raises if the scope may not be used from here."""
@@ -124,8 +126,12 @@ class Scope:
             if len(name) > MAX_NAME or (not name.isprintable() and any(map(_is_control, name))):
                 message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
                 raise ValidationError(message)
-            return self.key_of(label(name)), name
-        return self.key_of(label(default)), None
+            key = self.key_of(label(name))
+        else:
+            key, name = self.key_of(label(default)), None
+        if life.asked is not None:
+            life.asked.keys.add(key)
+        return key, name
 
     def _refuse_nested(self, attempt: Attempt, method: str, inner: str) -> None:
         if attempt.scope.life.run is not self.life.run:
