@@ -149,6 +149,7 @@ def test_no_wait_and_cancel(cli: Cli) -> None:
     )
     again = cli("run", "app.py:handler", "--id", "w", "--no-wait", code=5)
     assert again.stdout == "", "a second caller does not wait either"
+    assert "stepwell resume w" in cli("resume", "w", "--no-wait", code=5).stderr
     assert "would cancel run w" in cli("cancel", "w", "--dry-run").stdout
     assert "run w is cancelled" in cli("cancel", "w").stderr
     cli("cancel", "w", code=2)

@@ -66,6 +66,7 @@ def run(target: str, **options: Any) -> int:
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.argument("app", required=False, metavar="[FILE.py]")
+@click.option("--no-wait", is_flag=True, help="End with exit code 5 where the run would wait.")
 @_json
 @_dry
 @_store
