@@ -184,7 +184,9 @@ def unused(run: Run, run_id: str = "r") -> list[str]:
     """Keys that the run object calls unused."""
 
     def inside(nodes: list[dict[str, Any]]) -> list[str]:
-        return [key for node in nodes for key in [*([node["key"]] if node["unused"] else []), *inside(node["children"])]]
+        return [
+            key for node in nodes for key in [*([node["key"]] if node["unused"] else []), *inside(node["children"])]
+        ]
 
     return inside(run_object(run.engine.store, run.engine.find(run_id))["tree"])
 
@@ -195,7 +197,6 @@ def child(*made: str) -> Callable[[Any], Any]:
 
 def mapped(*items: int) -> Callable[[Any], Any]:
     return lambda context: context.map(items, lambda c, i: c.step(lambda: i, name="s"), "m").get_results()
-
 
 
 UNUSED: list[Any] = [

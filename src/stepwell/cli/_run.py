@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stepwell.cli._errors import PARKED, say
+from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, stdout_apart
 from stepwell.cli._targets import register_app, target_function
@@ -209,7 +210,7 @@ def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool)
     failed: RunError | NonDeterminismError | None = None
     with _stoppable(engine, run_id) as codes:
         try:
-            with stdout_apart(apart=as_json):
+            with stdout_apart(apart=as_json), live_bar(engine, run_id, wanted=not as_json):
                 value.append(go())
         except Parked:
             say(f"run {run_id} waits; it goes on with: stepwell resume {run_id}")
