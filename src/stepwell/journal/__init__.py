@@ -30,7 +30,7 @@ from stepwell.journal._api import (
     Unpark,
     WorkerInfo,
 )
-from stepwell.journal._open import DEFAULT_STORE, open_store, store_url
+from stepwell.journal._open import DEFAULT_STORE, NoStoreYet, open_store, store_url
 from stepwell.journal._writer import Exclusive, Line, Ticket, Writer
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "Lease",
     "Line",
     "NewRun",
+    "NoStoreYet",
     "Note",
     "OpenStatus",
     "Park",
