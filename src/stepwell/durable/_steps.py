@@ -213,6 +213,8 @@ def keep_lines(attempt: Attempt, func: Callable[..., Any], *args: Any) -> Any:
     finally:
         current_sink.reset(token)
     if hasattr(type(value), "__await__"):
+        if attempt.over and hasattr(value, "close"):
+            value.close()  # the attempt's time was up: nobody awaits it, and Python would complain of that
         return _awaited(attempt, value, lines)
     note_lines(attempt, lines)
     return value

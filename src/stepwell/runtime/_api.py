@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from stepwell.core import BatchWanted, BranchEnded, Payload
     from stepwell.runtime._life import Life
+    from stepwell.runtime._on_loop import OnLoop
     from stepwell.runtime._scope import Scope
 
 
@@ -56,7 +57,7 @@ class Codec(Protocol):
 class Attempt:
     """What the runtime tells a step's body about the attempt that calls it."""
 
-    __slots__ = ("attempt", "connection", "job", "key", "last_heartbeat_at", "name", "over", "scope", "state")
+    __slots__ = ("attempt", "awaited", "connection", "key", "last_heartbeat_at", "name", "over", "scope", "state")
 
     def __init__(self, scope: Scope, key: str, name: str | None, attempt: int, state: Payload = None) -> None:
         self.scope = scope
@@ -66,6 +67,8 @@ class Attempt:
         self.state = state
         self.connection: Any = None
         self.last_heartbeat_at = 0.0
+        self.awaited: OnLoop | None = None
+        """In a sync run: its async body, which can be cancelled."""
         self.over = False
         """The attempt timed out: what its body says from here on is dropped."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, Failed
 from stepwell.errors import StepTimeoutError
 from stepwell.runtime._api import Attempt, LifeOver, ReplayEnd
+from stepwell.runtime._on_loop import OnLoop
 from stepwell.runtime._scope import current_attempt
 from stepwell.runtime._threads import Job
 from stepwell.runtime._values import failed, pack
@@ -47,10 +49,26 @@ def _inline(attempt: Attempt, body: Body) -> Any:
     try:
         value = body.call(attempt)
         if hasattr(type(value), "__await__"):
-            value = attempt.scope.life.host.await_on_loop(value)
+            value = _on_loop(attempt, value)
         return value
     finally:
         current_attempt.reset(token)
+
+
+def _on_loop(attempt: Attempt, work: Any) -> Any:
+    """Wait here for an async body, which runs on the engine's loop."""
+    if attempt.over:  # its time was up before it began
+        if hasattr(work, "close"):
+            work.close()
+        raise CancelledError
+    awaited = attempt.awaited = OnLoop(attempt.scope.life.host.loop(), work)
+    if attempt.over:
+        awaited.cancel()  # just now, and who found that may not have seen it
+    try:
+        return awaited.result()
+    except BaseException:
+        awaited.cancel()  # an interruption came to this thread; after its own end this is harmless
+        raise
 
 
 def _special(attempt: Attempt, body: Body, want: StepWanted) -> Any:
@@ -93,7 +111,8 @@ class _Reply:
 
 
 def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
-    """Run on a thread of the bodies' pool, and abandon it when its time is up: a late result is dropped.
+    """Run on a thread of the bodies' pool, and abandon it when its time is up: a late result is dropped. An async body
+    is cancelled then.
 
     Raises:
         StepTimeoutError: its time is up, or its heartbeat stayed away.
@@ -119,11 +138,19 @@ def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
     while not reply.ready:
         left = remaining(attempt, body, begun, clock.monotonic())
         if left is not None and left <= 0:
+            error = timed_out(attempt, body, begun, clock.monotonic())
             attempt.over = True
-            if not job.take():
+            if job.take():
+                raise error
+            if attempt.awaited is None:
                 host.abandoned += 1
                 host.bodies.detach(job)
-            raise timed_out(attempt, body, begun, clock.monotonic())
+                raise error
+            # The next attempt must not meet this one: it is waited for, as in an async run.
+            attempt.awaited.cancel()
+            while not reply.ready:
+                gate.wait(None)
+            raise error
         gate.wait(left)
     if reply.error is not None:
         raise reply.error

@@ -35,7 +35,7 @@ from stepwell.serde import Redactor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from stepwell.core import AnyRecord, Payload
     from stepwell.executors import Executor
@@ -90,6 +90,7 @@ class Host:
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
+        self._loops_over = False
         self._executors: dict[str, Executor] = {}
 
     # -- life of the host
@@ -145,10 +146,16 @@ class Host:
     # -- the loop for async runs
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The engine's own loop, on a thread of its own; made at first use."""
+        """The engine's own loop, on a thread of its own; made at first use.
+
+        Raises:
+            LifeOver: the engine has stopped. Only who was given up still asks.
+        """
         import asyncio
 
         with self._lock:
+            if self._loops_over:
+                raise LifeOver("the engine has stopped")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop_thread = threading.Thread(
@@ -158,15 +165,11 @@ class Host:
             return self._loop
 
     def _stop_loop(self) -> None:
+        with self._lock:
+            self._loops_over = True
         if self._loop is not None and self._loop_thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop_thread.join(5)
-
-    def await_on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the engine's loop and block for its result."""
-        import asyncio
-
-        return asyncio.run_coroutine_threadsafe(_awaited(work), self.loop()).result()
 
     def submit_for_loop(self, work: Callable[[], None]) -> None:
         """Run a sync body of an async run on a thread."""
@@ -407,10 +410,6 @@ def records_of(run_id: str, entry: Entry) -> list[AnyRecord]:
     except msgspec.MsgspecError as error:
         message = f"row {entry.seq} of run {run_id} cannot be read: {error}"
         raise Corrupt(message) from error
-
-
-async def _awaited(work: Any) -> Any:
-    return await work
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
