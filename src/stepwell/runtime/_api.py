@@ -73,6 +73,20 @@ class Attempt:
         """The attempt timed out: what its body says from here on is dropped."""
 
 
+class Remote:
+    """What an attempt calls in another process, and who hears what the body says there (`executors.Hear`)."""
+
+    __slots__ = ("args", "func", "hear", "kwargs")
+
+    def __init__(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], hear: Callable[[str, Any], bool]
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.hear = hear
+
+
 class Body:
     """A step's body as a door hands it in."""
 
@@ -91,7 +105,7 @@ class Body:
         executor: Any = None,
         transactional: Any = False,
         finish: Callable[[Any, Attempt], tuple[bool, float]] | None = None,
-        remote: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None,
+        remote: Callable[[Attempt], Remote] | None = None,
     ) -> None:
         self.call = call
         self.codec = codec
@@ -103,7 +117,7 @@ class Body:
         self.finish = finish
         """For polls: the new state to (stop, delay in seconds)."""
         self.remote = remote
-        """For executors outside this process: function (its first argument the step's context), arguments, keywords."""
+        """For executors outside this process: what one attempt calls there."""
 
 
 class ScopeBody(Protocol):

@@ -6,7 +6,8 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, Failed
-from stepwell.errors import StepTimeoutError
+from stepwell.errors import StepInterruptedError, StepTimeoutError
+from stepwell.executors import Stopped, TimeUp
 from stepwell.runtime._api import Attempt, LifeOver, ReplayEnd
 from stepwell.runtime._on_loop import OnLoop
 from stepwell.runtime._scope import current_attempt
@@ -94,9 +95,24 @@ def done(attempt: Attempt, body: Body, want: StepWanted, value: Any) -> Done:
 def elsewhere(attempt: Attempt, body: Body) -> Any:
     """Run where an executor says, outside this process: the function gets a `StepContext` that can be pickled."""
     assert body.remote is not None
-    func, args, kwargs = body.remote
-    executor = attempt.scope.life.host.executor(body.executor)
-    return executor.call(func, args, kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
+    remote, host, name = body.remote(attempt), attempt.scope.life.host, attempt.name or attempt.key
+    executor: Any = host.executor(body.executor)
+    if not hasattr(executor, "converse"):
+        return executor.call(remote.func, remote.args, remote.kwargs, timeout=body.timeout, name=name)
+    clock = host.clock
+    begun = attempt.last_heartbeat_at = clock.monotonic()
+    try:
+        return executor.converse(
+            remote.func, remote.args, remote.kwargs, name=name, hear=remote.hear,
+            left=lambda: remaining(attempt, body, begun, clock.monotonic()),
+        )  # fmt: skip
+    except TimeUp:
+        attempt.over = True
+        raise timed_out(attempt, body, begun, clock.monotonic()) from None
+    except Stopped:
+        attempt.scope.life.usable(attempt.scope.branch)
+        message = f"step '{name}' was told to stop"
+        raise StepInterruptedError(message) from None
 
 
 class _Reply:
