@@ -228,7 +228,11 @@ def test_a_signal_inside_a_body_hands_the_lease_back(cli: Cli, number: int, code
     assert (out, process.returncode) == ("", code)
     assert errors.endswith("interrupted; continue with: stepwell resume nap\n")
     assert json.loads(cli("show", "nap", "--json").stdout)["status"] == "interrupted"
-    assert "stepwell resume nap" in cli("doctor").stdout
+    sick = cli("doctor", code=1).stdout
+    assert "run nap is interrupted" in sick
+    assert "stepwell resume nap" in sick
+    assert "nothing is wrong" not in sick
+    assert len(json.loads(cli("doctor", "--json", code=1).stdout)["stuck"]) == 1
 
 
 def test_dry_runs_and_looking_write_nothing(cli: Cli) -> None:

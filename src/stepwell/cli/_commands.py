@@ -233,6 +233,9 @@ def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], dra
 def doctor(as_json: bool, store: str | None) -> int:
     r"""Check the store and every run in it against what Stepwell promises.
 
+    Exit code 0: all is well; 1: something is wrong, or a run is stuck (blocked, or interrupted with no worker that
+    would go on with it), with the command that helps; 7: the store cannot be used.
+
     \b
     Example:
       stepwell doctor
