@@ -147,7 +147,9 @@ def test_polls_are_jumped_to_in_the_order_of_their_time() -> None:
 
         def strategy(state: int, checks: int) -> WaitForConditionDecision:
             stop = state >= 3
-            return WaitForConditionDecision.stop_polling() if stop else WaitForConditionDecision.continue_waiting(seconds)
+            return (
+                WaitForConditionDecision.stop_polling() if stop else WaitForConditionDecision.continue_waiting(seconds)
+            )
 
         return lambda context: context.wait_for_condition(check, WaitForConditionConfig(strategy, 0), name=name)
 

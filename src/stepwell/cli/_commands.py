@@ -66,6 +66,7 @@ def run(target: str, **options: Any) -> int:
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.argument("app", required=False, metavar="[FILE.py]")
+@click.option("--no-wait", is_flag=True, help="End with exit code 5 where the run would wait.")
 @_json
 @_dry
 @_store
@@ -291,6 +292,9 @@ def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], dra
 @_store
 def doctor(as_json: bool, store: str | None) -> int:
     r"""Check the store and every run in it against what Stepwell promises.
+
+    Exit code 0: all is well; 1: something is wrong, or a run is stuck (blocked, or interrupted with no worker that
+    would go on with it), with the command that helps; 7: the store cannot be used.
 
     \b
     Example:

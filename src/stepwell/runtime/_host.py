@@ -37,11 +37,11 @@ from stepwell.serde import Redactor, capture
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from stepwell.core import AnyRecord, Op, Payload
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, HotRow, OpenStatus, Store, Ticket
+    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, Store, Ticket
     from stepwell.runtime._api import Children, Program, Why
     from stepwell.runtime._threads import Threads
 
@@ -95,6 +95,7 @@ class Host:
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
+        self._loops_over = False
         self._executors: dict[str, Executor] = {}
         self.forked = False
         """This process is a child of the one that opened the host: whatever comes is not the host's to deal with."""
@@ -153,10 +154,16 @@ class Host:
     # -- the loop for async runs
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The engine's own loop, on a thread of its own; made at first use."""
+        """The engine's own loop, on a thread of its own; made at first use.
+
+        Raises:
+            LifeOver: the engine has stopped. Only who was given up still asks.
+        """
         import asyncio
 
         with self._lock:
+            if self._loops_over:
+                raise LifeOver("the engine has stopped")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop_thread = threading.Thread(
@@ -166,15 +173,11 @@ class Host:
             return self._loop
 
     def _stop_loop(self) -> None:
+        with self._lock:
+            self._loops_over = True
         if self._loop is not None and self._loop_thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop_thread.join(5)
-
-    def await_on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the engine's loop and block for its result."""
-        import asyncio
-
-        return asyncio.run_coroutine_threadsafe(_awaited(work), self.loop()).result()
 
     def submit_for_loop(self, work: Callable[[], None]) -> None:
         """Run a sync body of an async run on a thread."""
@@ -435,17 +438,17 @@ def load(store: Store, run_id: str, rid: int) -> RunState:
     while page := store.record_load(rid, after=after, limit=PAGE):
         for entry in page:
             after = entry.seq
-            try:
-                records = decode_records(entry.data)
-            except msgspec.MsgspecError as error:
-                message = f"row {after} of run {run_id} cannot be read: {error}"
-                raise Corrupt(message) from error
-            fold_all(run, records)
+            fold_all(run, records_of(run_id, entry))
     return run
 
 
-async def _awaited(work: Any) -> Any:
-    return await work
+def records_of(run_id: str, entry: Entry) -> list[AnyRecord]:
+    """The records of one row of a run's journal. Raises `Corrupt` that names the row."""
+    try:
+        return decode_records(entry.data)
+    except msgspec.MsgspecError as error:
+        message = f"row {entry.seq} of run {run_id} cannot be read: {error}"
+        raise Corrupt(message) from error
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
