@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import uuid
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -302,7 +303,8 @@ class Host:
         life.driver = threading.current_thread()
         shield.install()
         try:
-            return live(life)
+            # In a copy: the next life of the run must not meet what this one has set.
+            return copy_context().run(live, life)
         finally:
             shield.remove()
             self.forget(life)
