@@ -11,6 +11,7 @@ import socket
 import threading
 import uuid
 import weakref
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -313,7 +314,8 @@ class Host:
         life.driver = threading.current_thread()
         shield.install()
         try:
-            return live(life)
+            # In a copy: the next life of the run must not meet what this one has set.
+            return copy_context().run(live, life)
         finally:
             shield.remove()
             self.forget(life)
