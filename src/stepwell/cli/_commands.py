@@ -263,15 +263,19 @@ def gc(**options: Any) -> int:
 
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--format", "form", type=click.Choice(["stepwell"]), default="stepwell", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["stepwell", "aws"]), default="stepwell", show_default=True,
+    help="aws: events in the shape of AWS Lambda's durable executions.",
+)
 @click.option("-o", "file", type=click.Path(dir_okay=False), help="Write to this file.")
 @_store
 def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
-    r"""Write a run with all its records as one JSON document.
+    r"""Write a run with all its records, or its history as events, as one JSON document.
 
     \b
     Example:
       stepwell export order-1 -o order-1.json
+      stepwell export order-1 --format aws
     """
     from stepwell.cli._look import export as write
 

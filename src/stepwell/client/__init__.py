@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stepwell.client._functions import load_module as load_module
     from stepwell.client._functions import load_target as load_target
     from stepwell.client._handle import RunHandle as RunHandle
+    from stepwell.client._history import aws_events as aws_events
     from stepwell.client._module import engine_for as engine_for
     from stepwell.client._module import run as run
     from stepwell.client._module import run_async as run_async
@@ -24,6 +25,7 @@ _NAMES = {
     "Engine": "_engine",
     "Parked": "_drive",
     "RunHandle": "_handle",
+    "aws_events": "_history",
     "engine_for": "_module",
     "exit_code": "_views",
     "list_rows": "_views",
@@ -39,6 +41,7 @@ __all__ = [
     "Engine",
     "Parked",
     "RunHandle",
+    "aws_events",
     "engine_for",
     "exit_code",
     "list_rows",
