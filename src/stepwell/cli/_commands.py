@@ -264,7 +264,11 @@ def gc(**options: Any) -> int:
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.option(
-    "--format", "form", type=click.Choice(["stepwell", "aws"]), default="stepwell", show_default=True,
+    "--format",
+    "form",
+    type=click.Choice(["stepwell", "aws"]),
+    default="stepwell",
+    show_default=True,
     help="aws: events in the shape of AWS Lambda's durable executions.",
 )
 @click.option("-o", "file", type=click.Path(dir_okay=False), help="Write to this file.")
