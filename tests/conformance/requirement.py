@@ -108,4 +108,4 @@ class Matcher:
             return re.search(pattern[1], str(actual)) is not None
         if (name := _NAME.fullmatch(expected)) is not None:
             return bool(self.bound.setdefault(name[1], actual) == actual)
-        return expected == actual
+        return bool(expected == actual)
