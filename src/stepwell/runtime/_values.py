@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core import BlobRef, Failed
 from stepwell.errors import (
+    ApprovalRejected,
+    CallbackExternalError,
+    CallbackSubmitterError,
+    CallbackTimeoutError,
     ChildContextError,
     DurableOperationError,
+    InvokeError,
     NestedStepError,
     PayloadError,
     RetryableSerDesError,
@@ -40,6 +45,9 @@ OPERATION_ERRORS: dict[Kind, type[DurableOperationError]] = {
     "parallel": ChildContextError,
     "map_item": ChildContextError,
     "parallel_branch": ChildContextError,
+    "invoke": InvokeError,
+    "start": InvokeError,
+    "signal": DurableOperationError,
 }
 """What a failed operation raises; every other kind a `StepError`."""
 
@@ -129,7 +137,25 @@ def failed(life: Life, error: BaseException) -> Failed:
     return Failed(record, life.store.now(), error, final)
 
 
+_CALLBACK_ERRORS = {
+    f"stepwell.errors:{cls.__name__}": cls
+    for cls in (ApprovalRejected, CallbackExternalError, CallbackTimeoutError, CallbackSubmitterError)
+}
+
+
+def _operation_error(life: Life, want: Wanted, error: ErrorRecord) -> type[DurableOperationError]:
+    if want.kind == "wait_for_callback":
+        # What its callback and its submitter raise comes out as it is.
+        return _CALLBACK_ERRORS.get(error.classes[0] if error.classes else "", ChildContextError)
+    if want.kind != "callback":
+        return OPERATION_ERRORS.get(want.kind, StepError)
+    op = life.run.ops.get(want.key)
+    if op is not None and op.how == "timed_out":
+        return CallbackTimeoutError
+    return ApprovalRejected if want.sub_type == "Approval" else CallbackExternalError
+
+
 def raised(life: Life, want: Wanted, error: ErrorRecord, attempts: int) -> BaseException:
     """The exception that a failed operation gives to its caller (durable.md §14)."""
-    operation = OPERATION_ERRORS.get(want.kind, StepError)
+    operation = _operation_error(life, want, error)
     return rebuild(error, operation, key=want.key, attempts=attempts, run_id=life.run.id)
