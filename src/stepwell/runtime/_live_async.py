@@ -84,7 +84,7 @@ async def call_program(life: Life) -> Done | Failed | None:
     raised = task.exception()
     if raised is None:
         return task.result()  # type: ignore[no-any-return]
-    if isinstance(raised, BaseExceptionGroup | Suspend) and life.over is not None:
+    if isinstance(raised, BaseExceptionGroup | Suspend) and (life.over is not None or life.replay_only):
         return None
     raise raised
 
