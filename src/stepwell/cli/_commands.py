@@ -262,6 +262,25 @@ def gc(**options: Any) -> int:
 
 
 @stepwell.command()
+@click.argument("app", metavar="FILE.py|MODULE")
+@_json
+@_store
+def check(app: str, as_json: bool, store: str | None) -> int:
+    r"""Say what an app's code, as it is now, means for each of its open runs; run nothing, write nothing.
+
+    SAFE: all that is on record is used. CHANGED: operations were added, removed, moved or renamed. BROKEN: the run
+    would be blocked; exit code 2.
+
+    \b
+    Example:
+      stepwell check app.py
+    """
+    from stepwell.cli._check import check as rehearse
+
+    return rehearse(app, as_json=as_json, store=store)
+
+
+@stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.option(
     "--format",
