@@ -7,6 +7,7 @@ a finished scope is not run again, whatever its code says now.
 from __future__ import annotations
 
 from bisect import bisect_left
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -145,10 +146,13 @@ class Comparison:
         return None
 
     def successor(self, key: str, kind: str) -> str | None:
-        """Key of the recorded operation that ``key`` may be the new name, or the new place, of."""
-        for old in self._unasked[self._old(parent_of(key))]:
-            if self._ops[old].kind == kind:
-                return old
+        """Key of the recorded operation that ``key`` may be the new name, or the new place, of: of those of its kind
+        that nobody asked for, the one that is called most like it, and of these the first.
+        """
+        likely = [old for old in self._unasked[self._old(parent_of(key))] if self._ops[old].kind == kind]
+        if likely:
+            matcher = SequenceMatcher(b=key[len(parent_of(key)) :])
+            return max(likely, key=lambda old: _likeness(matcher, old[len(parent_of(old)) :]))
         old_place = self._namesake(key)
         return old_place if old_place is not None and self._ops[old_place].kind == kind else None
 
@@ -190,6 +194,11 @@ class Comparison:
 
     def _old(self, key: str) -> str:
         return old_key(self._aliases, key)
+
+
+def _likeness(matcher: SequenceMatcher[str], label: str) -> float:
+    matcher.set_seq1(label)
+    return matcher.ratio()
 
 
 def within(key: str, scope: str) -> bool:
