@@ -231,6 +231,23 @@ def test_a_signal_inside_a_body_hands_the_lease_back(cli: Cli, number: int, code
     assert "stepwell resume nap" in cli("doctor").stdout
 
 
+@pytest.mark.parametrize("number, code, options", [(signal.SIGINT, 130, ()), (signal.SIGTERM, 143, ("--drain",))])
+def test_a_worker_that_is_stopped_says_so(cli: Cli, number: int, code: int, options: tuple[str, ...]) -> None:
+    """`--drain && next` must not go on: 0 says that nothing is open, and a run of this worker is."""
+    cli("run", "app.py:handler", "--input", '{"wait": 60}', "--id", "w", "--detach")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stepwell.cli", "worker", "app.py", *options],
+        cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "waiting" not in cli("ls").stdout:
+        assert process.poll() is None
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert "nothing is wrong" in cli("doctor").stdout
+
+
 def test_dry_runs_and_looking_write_nothing(cli: Cli) -> None:
     assert "would start run x of app:handler" in cli("run", "app.py:handler", "--id", "x", "--dry-run").stdout
     assert cli("ls", "--json").stdout == "[]\n"

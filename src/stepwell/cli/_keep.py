@@ -31,14 +31,17 @@ PAGE = 500
 
 
 def worker(store: str | None, apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], *, drain: bool) -> int:
-    """``stepwell worker``."""
+    """``stepwell worker``: 0 drained, 130 or 143 stopped by a signal."""
     engine = Engine(store, max_threads=concurrency, queues=queues or ("default",))
     for app in apps:
         register_app(engine, app)
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    codes: list[int] = []
+
     def end(number: int, _frame: object) -> None:
+        codes.append(128 + number)
         stop.set()
         signal.signal(number, before[signal.Signals(number)])  # the second one does not wait
 
@@ -53,7 +56,7 @@ def worker(store: str | None, apps: tuple[str, ...], concurrency: int, queues: t
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
+    return codes[0] if codes else 0
 
 
 def _drained(engine: Engine) -> bool:

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from stepwell import core
+from stepwell.cli._answer import waiting_lines
 from stepwell.cli._errors import say
 from stepwell.cli._output import write_array
 from stepwell.cli._tables import painted, print_bar
@@ -47,6 +48,8 @@ def show_run(store: Store, row: RunRow) -> None:
     children = _children(run)
     for op in _top(run):
         _print_tree(op, children, 1)
+    for waits, command in waiting_lines(store, run):
+        click.echo(f"  {waits}\n    {command}")
     error = error_of(getattr(run.end, "error", None))
     if error:
         click.echo(f"  error: {error['type']}: {error['message']}")

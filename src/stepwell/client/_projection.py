@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from stepwell import core
-from stepwell.client._sub_types import SUB_TYPES
+from stepwell.client._operations import SUB_TYPES
 from stepwell.core import US, operation_id, parent_of
 from stepwell.durable.types import DurableExecutionArn
 from stepwell.serde import to_error_object

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell import core, serde
+from stepwell.client._answers import open_callbacks
 from stepwell.client._outcome import Reader, state_of
 from stepwell.core import US, Op, RunState, parent_of, progress
 from stepwell.durable._codec import shown_text
@@ -109,6 +110,13 @@ def partial_progress(store: Store, rid: int) -> dict[str, float]:
     return told
 
 
+def callback_object(op: Op) -> dict[str, Any]:
+    """A callback or approval that waits."""
+    until = None if op.timeout_at is None else datetime.fromtimestamp(op.timeout_at / US, UTC)
+    form = None if op.form is None else msgspec.json.decode(op.form)
+    return {"id": op.callback_id, "name": op.name, "timeout_at": until, "form": form}
+
+
 def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any]:
     """The one JSON object for a run."""
     silence = dict(store.worker_silence())
@@ -139,6 +147,7 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "parent": row.parent,
         "target": row.target,
         "wake_at": iso(row.wake_at),
+        "callbacks": [{**callback_object(op), "timeout_at": iso(op.timeout_at)} for op in open_callbacks(store, run)],
     }
     if tree:
         found["tree"] = list(tree_of(run))

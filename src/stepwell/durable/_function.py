@@ -56,6 +56,8 @@ class DurableFunction:
         self.queue = queue
         self.strict = strict
         self.serdes = serdes
+        self.plain: Callable[..., Any] | None = None
+        """The function that is not durable and that this one makes a step of."""
         _functions[self.name] = self
 
     @staticmethod

@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import uuid
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -48,6 +49,7 @@ LONGEST_TTL = 3600.0
 PAGE = 2000
 """Rows of a journal that are read at a time."""
 shield = Shield()
+_hosts: weakref.WeakSet[Host] = weakref.WeakSet()
 
 
 class Host:
@@ -94,6 +96,9 @@ class Host:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
         self._executors: dict[str, Executor] = {}
+        self.forked = False
+        """This process is a child of the one that opened the host: whatever comes is not the host's to deal with."""
+        _hosts.add(self)
 
     # -- life of the host
 
@@ -340,11 +345,12 @@ class Host:
         life.ended = True
         if self.lives.get(life.run.id) is life:
             del self.lives[life.run.id]
-        self.store.poke()
+        if not self.forked:
+            self.store.poke()
 
     def flush_soon(self, life: Life) -> None:
         """Something rides that must not ride for long."""
-        if not self.pulse.ticking and self._background:
+        if not self.pulse.ticking and self._background and not self.forked:
             self.pulse.arm()
 
     def give_back(self, life: Life) -> None:
@@ -456,3 +462,16 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+
+
+def _after_fork() -> None:
+    # In the child no host beats, writes or waits for anybody; its lives are the parent's, and end where they stand.
+    for host in list(_hosts):
+        host.forked = True
+        gone = JournalError(f"{host.store.url} was opened before this process was forked: open it again")
+        for life in list(host.lives.values()):
+            life.lock = threading.Lock()
+            life.over = LifeOver("forked", gone)
+
+
+os.register_at_fork(after_in_child=_after_fork)

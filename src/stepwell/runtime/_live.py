@@ -59,6 +59,8 @@ def live(life: Life) -> Ending:
     except Suspend:
         return parked(life)
     except BaseException as error:
+        if life.host.forked:
+            raise  # a child that leaves: the life is its parent's
         return given_up(life, life.stop(LifeOver("interrupted", error)))
     finally:
         current_redactor.reset(tokens[0])

@@ -56,6 +56,8 @@ async def live_async(life: Life) -> Ending:
     except Suspend:
         return parked(life)
     except BaseException as error:
+        if life.host.forked:
+            raise
         return given_up(life, life.stop(LifeOver("interrupted", error)))
 
 

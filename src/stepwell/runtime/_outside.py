@@ -55,7 +55,7 @@ class CallbackRow(msgspec.Struct, frozen=True, array_like=True):
     form: str | None = None
 
 
-def callback_place(callback_id: str, run_id: str) -> str:
+def row_place(callback_id: str, run_id: str) -> str:
     """Key of a callback's row: the run, and the part of the id that nobody can guess (the whole may be long)."""
     return f"{run_id}/{callback_id.rpartition('.')[2]}"
 
@@ -174,7 +174,7 @@ class Outside:
             return life.line.enqueue((record,), life.unparked(), rows=(self._row(record.callback_id, row),))
 
     def _row(self, callback_id: str, row: CallbackRow) -> DoorRow:
-        return DoorRow(RUN_DOOR, CALLBACK, callback_place(callback_id, self._life.run.id), encode_fact(row))
+        return DoorRow(RUN_DOOR, CALLBACK, row_place(callback_id, self._life.run.id), encode_fact(row))
 
     def end_ticket(self, branch: Branch, want: Wanted, record: AnyRecord) -> Ticket | None:
         """The batch of an end without an answer; None if an answer is on its way. It is `InboxChanged` if one has come

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from stepwell.core import Kind, Payload, Wanted
     from stepwell.errors import ErrorRecord
+    from stepwell.journal import Store, Writer
     from stepwell.runtime._api import Codec
     from stepwell.runtime._life import Life
 
@@ -76,21 +77,34 @@ def kept(life: Life, text: str) -> Payload:
 
 def keep(life: Life, text: str) -> Payload:
     """A text as a record holds it: itself, or where it lies."""
-    if len(text) <= BLOB_FROM // 4 or life.replay_only:
+    if life.replay_only:
         return text  # a replay without executing records nothing
+    payload, digest = keep_text(life.store, life.writer, text)
+    if digest is not None:
+        life.line.ride((), (), (digest,))
+    return payload
+
+
+def keep_text(store: Store, writer: Writer, text: str) -> tuple[Payload, bytes | None]:
+    """A text as a record holds it, and the hash of what the record must refer to.
+
+    Raises:
+        PayloadError: it is larger than 1 GiB.
+    """
+    if len(text) <= BLOB_FROM // 4:
+        return text, None
     data = text.encode()
     if len(data) <= BLOB_FROM:
-        return text
+        return text, None
     if len(data) > LARGEST:
         message = (
             f"a value of {len(data):,} bytes cannot be recorded (1 GiB at most); store it and return where it lies"
         )
         raise PayloadError(message)
     digest = blake2b(data, digest_size=32).digest()
-    with life.writer.exclusive():
-        life.store.blob_put(digest, _chunks(zlib.compress(data, 1)))
-    life.line.ride((), (), (digest,))
-    return BlobRef(digest, len(data))
+    with writer.exclusive():
+        store.blob_put(digest, _chunks(zlib.compress(data, 1)))
+    return BlobRef(digest, len(data)), digest
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
