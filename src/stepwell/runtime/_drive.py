@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepwell.core import Flow, ScopeWanted, Wanted
-    from stepwell.runtime._api import ScopeBody
+    from stepwell.runtime._api import ScopeBody, Watch
     from stepwell.runtime._crew import Crew
     from stepwell.runtime._life import Life
 
@@ -51,6 +51,8 @@ LARGE_RESULT = 262_144
 def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
     """Run a flow to its end on this thread. ``crew``: what performs a batch's effects."""
     sent: Any = None
+    if scope.life.watch is not None:
+        flow = watched(flow, scope.life.watch)
     try:
         while True:
             effect = flow.send(sent)
@@ -58,6 +60,18 @@ def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
             sent = perform(scope, effect) if perform is not None else crew.perform(effect)  # type: ignore[union-attr]
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+def watched(flow: Flow[T], watch: Watch) -> Flow[T]:
+    """The same conversation, overheard: a rehearsal is told of each effect before it is performed."""
+    sent: Any = None
+    while True:
+        try:
+            effect = flow.send(sent)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        watch(effect)
+        sent = yield effect
 
 
 # -- effects that never wait, for both
@@ -136,7 +150,7 @@ def _enter(scope: Scope, effect: Enter) -> Done | Failed:
 def may_end_inside(life: Life, want: Wanted) -> bool:
     """Replay without executing: what is not on record inside a finished scope, or a branch, is not the end of all."""
     op = life.run.ops.get(want.key)
-    return want.kind in ("map_item", "parallel_branch") or (op is not None and op.ended)
+    return want.kind in ("map_item", "parallel_branch") or (life.look_inside and op is not None and op.ended)
 
 
 def inner_scope(scope: Scope, asked: ScopeWanted) -> Scope:

@@ -20,7 +20,7 @@ from stepwell.core import (
 )
 from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._bodies_async import call_async
-from stepwell.runtime._drive import QUICK, inner_scope, may_end_inside, scope_done
+from stepwell.runtime._drive import QUICK, inner_scope, may_end_inside, scope_done, watched
 from stepwell.runtime._parking_async import (
     await_outside_async,
     cancelled,
@@ -46,6 +46,8 @@ T = TypeVar("T")
 async def drive_async(scope: Scope, flow: Flow[T], crew: AsyncCrew | None = None) -> T:
     """Run a flow to its end in this task."""
     sent: Any = None
+    if scope.life.watch is not None:
+        flow = watched(flow, scope.life.watch)
     try:
         while True:
             effect = flow.send(sent)

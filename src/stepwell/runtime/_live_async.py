@@ -89,7 +89,7 @@ async def call_program(life: Life) -> Done | Failed | None:
     if raised is None:
         tell_swallowed(life, task.result())
         return task.result()  # type: ignore[no-any-return]
-    if isinstance(raised, BaseExceptionGroup | Suspend) and life.over is not None:
+    if isinstance(raised, BaseExceptionGroup | Suspend) and (life.over is not None or life.replay_only):
         return None
     raise raised
 
