@@ -218,7 +218,7 @@ class RunHandle:
             if life is not None:
                 life.commit(None, (record,))
         else:
-            life = host.reopen(row.rid, run.epoch, program, record)
+            life = host.reopen(row, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
             raise UsageError(message)

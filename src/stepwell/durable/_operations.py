@@ -191,7 +191,10 @@ class Operations:
 
     def _began(self, key: str, *, is_step: bool = False) -> Op | None:
         """An operation is asked for: whether this context still replays shows by its record."""
-        op = self._scope.life.run.ops.get(key)
+        life = self._scope.life
+        op = life.run.ops.get(key)
+        if life.watch is not None and op is not None and not life.replay_only:
+            life.watch.replayed(key)
         if self._replays and (op is None or not op.ended):
             self._replays = False if op is None or is_step else self._replays
             if op is not None and not is_step:
@@ -350,6 +353,8 @@ class Operations:
         if not key:
             raise ValidationError("once needs a key")
         place = child_key(self._scope.key, label(key), 1)
+        if (watch := self._scope.life.watch) is not None and not self._scope.life.replay_only:
+            watch.replayed(place)
         codec = codec_for(None, "")
 
         def body(attempt: Attempt) -> Any:

@@ -9,7 +9,10 @@ from stepwell.runtime._values import failed, pack, unpack
 
 if TYPE_CHECKING:
     from stepwell.durable._function import DurableFunction
+    from stepwell.durable._plugin_list import Plugins
+    from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
+    from stepwell.runtime._observe import Observer
 
 
 class DurableProgram:
@@ -22,6 +25,16 @@ class DurableProgram:
         self.is_async = function.is_async
         self.timeout = function.timeout
         self.hold = function.hold
+
+    def observers(self, host: Host, run_id: str) -> tuple[Observer, ...]:
+        """The run's plugins, if it has any."""
+        plugins: Plugins | None = host.settings.get("plugins")
+        found = self.function.plugins if plugins is None else plugins.for_run(self.function.plugins, run_id)
+        if not found:
+            return ()
+        from stepwell.durable._plugins import PluginObserver
+
+        return (PluginObserver(found, plugins),)
 
     def call(self, life: Life) -> Any:
         """Run the handler; see `Program`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, Failed
@@ -12,6 +13,8 @@ from stepwell.runtime._threads import Job
 from stepwell.runtime._values import failed, pack
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from stepwell.core import Call, StepWanted
     from stepwell.runtime._api import Body
     from stepwell.runtime._scope import Scope
@@ -27,6 +30,8 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
         raise ReplayEnd
     body: Body = want.body
     attempt = Attempt(scope, want.key, want.name, effect.attempt, effect.state)
+    if life.watch is not None:
+        life.watch.deliver()
     try:
         if body.timeout is None and body.heartbeat_timeout is None and body.executor is None and not body.transactional:
             value = _inline(attempt, body)
@@ -46,12 +51,33 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
 def _inline(attempt: Attempt, body: Body) -> Any:
     token = current_attempt.set(attempt)
     try:
-        value = body.call(attempt)
-        if hasattr(type(value), "__await__"):
-            value = attempt.scope.life.host.await_on_loop(value)
-        return value
+        if attempt.scope.life.watch is None:
+            return _called(attempt, body)
+        if body.is_async:
+            return attempt.scope.life.host.await_on_loop(awaited_watched(attempt, body))
+        with watched(attempt):
+            return _called(attempt, body)
     finally:
         current_attempt.reset(token)
+
+
+def _called(attempt: Attempt, body: Body) -> Any:
+    value = body.call(attempt)
+    if hasattr(type(value), "__await__"):
+        value = attempt.scope.life.host.await_on_loop(value)
+    return value
+
+
+def watched(attempt: Attempt) -> AbstractContextManager[None]:
+    """Around a body, on its thread: observers are told that it begins and how it was left."""
+    watch = attempt.scope.life.watch
+    return nullcontext() if watch is None else watch.body(attempt.scope, attempt.key, attempt.attempt)
+
+
+async def awaited_watched(attempt: Attempt, body: Body) -> Any:
+    """An async body, likewise."""
+    with watched(attempt):
+        return await body.call(attempt)
 
 
 def _special(attempt: Attempt, body: Body, want: StepWanted) -> Any:
@@ -79,7 +105,8 @@ def elsewhere(attempt: Attempt, body: Body) -> Any:
     assert body.remote is not None
     func, args, kwargs = body.remote
     executor = attempt.scope.life.host.executor(body.executor)
-    return executor.call(func, args, kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
+    with watched(attempt):
+        return executor.call(func, args, kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
 
 
 class _Reply:

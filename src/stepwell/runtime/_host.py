@@ -35,12 +35,13 @@ from stepwell.serde import Redactor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from stepwell.core import AnyRecord, Payload
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, HotRow, OpenStatus, Store, Ticket
+    from stepwell.journal import Clock, HotRow, OpenStatus, RunRow, Store, Ticket
     from stepwell.runtime._api import Program, Why
+    from stepwell.runtime._observe import Observer
     from stepwell.runtime._threads import Threads
 
 LONGEST_TTL = 3600.0
@@ -66,6 +67,7 @@ class Host:
         writer: Writer | None = None,
         background: bool = True,
         settings: Mapping[str, Any] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.store = store
         self.clock: Clock = clock or SystemClock()
@@ -78,6 +80,7 @@ class Host:
         self.threads: Threads = threads or Pool(max_threads, "stepwell")
         self.bodies: Threads = threads or Pool(max_threads, "stepwell-body")
         self._loop_bodies: Threads = threads or Pool(max_threads, "stepwell-sync")
+        self.observers = tuple(observers)
         self.settings: Mapping[str, Any] = settings or {}
         """What doors keep engine-wide (default retries, serializer); it means nothing here."""
         self.abandoned = 0
@@ -202,6 +205,10 @@ class Host:
             return float(env)
         return 60.0 if program.is_async else 2.0
 
+    def observers_of(self, program: Program, run_id: str) -> tuple[Observer, ...]:
+        """Who is told of the lives of a run. Raises `PluginLoadError`."""
+        return (*self.observers, *program.observers(self, run_id))
+
     def begin(self, new: NewRun, program: Program, text: str, *, lazy: bool = False) -> Life:
         """Start a run and hold it. ``text``: the encoded input. ``lazy``: its start rides with the first commit.
 
@@ -209,13 +216,14 @@ class Host:
             RunExists: the id is taken.
             JournalError: nothing was written.
         """
+        observers = self.observers_of(program, new.id)
         self.register()
         lease = Lease(new.id, self.worker)
-        life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program))
+        life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program), observers=observers)
         life.input = keep(life, text)
         life.deadline = new.deadline
         records = (run_started(new, life.input), self._life_started(1, "start"))
-        if lazy:
+        if lazy and not life.eager:
             life.line.ride(records)
             life.line.start = Start(new)
             self.flush_soon(life)
@@ -246,6 +254,7 @@ class Host:
         Raises:
             JournalError: the store cannot be used, or the run's journal is damaged.
         """
+        observers = self.observers_of(program, hot.run_id)
         self.register()
         ttl = self.lease
         records: list[AnyRecord] = []
@@ -258,26 +267,33 @@ class Host:
         taken = Taken(hot.epoch + 1, tuple(records), status, ttl)
         with self.writer.exclusive():
             lease = self.store.run_claim(hot, self.worker, taken)
-        return None if lease is None else self._life(lease, program)
+        return None if lease is None else self._life(lease, program, records, observers)
 
-    def reopen(self, rid: int, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
+    def reopen(self, row: RunRow, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
         """Take an ended run up again."""
+        observers = self.observers_of(program, row.id)
         self.register()
-        taken = Taken(epoch + 1, (reopened, self._life_started(epoch + 1, "retry")), "running", self.lease)
+        records = (reopened, self._life_started(epoch + 1, "retry"))
+        taken = Taken(epoch + 1, records, "running", self.lease)
         with self.writer.exclusive():
-            lease = self.store.run_reopen(rid, self.worker, taken)
+            lease = self.store.run_reopen(row.rid, self.worker, taken)
         if lease is None:
             return None
         # What came for the run before it was reopened was meant for what it was then: a cancel ends no retry.
-        return self._life(lease, program, stale=True)
+        return self._life(lease, program, records, observers, stale=True)
 
-    def _life(self, lease: Lease, program: Program, *, stale: bool = False) -> Life:
+    def _life(
+        self, lease: Lease, program: Program, taken: Sequence[AnyRecord], observers: Sequence[Observer], *,
+        stale: bool = False,
+    ) -> Life:  # fmt: skip
         try:
             run = load(self.store, lease.run_id, lease.rid or 0)
         except JournalError as error:
             self._let_go(lease, error)
             raise
-        life = Life(self, run, lease, program, hold=self.hold_of(program))
+        life = Life(self, run, lease, program, hold=self.hold_of(program), observers=observers)
+        if life.watch is not None:
+            life.watch.put(taken)
         self.lives[lease.run_id] = life
         if lease.inbox:
             life.cancel_seen = life.cancel_seen or stale
@@ -299,7 +315,10 @@ class Host:
         life.driver = threading.current_thread()
         shield.install()
         try:
-            return live(life)
+            ending = live(life)
+            if life.watch is not None:
+                life.watch.end(ending)
+            return ending
         finally:
             shield.remove()
             self.forget(life)
@@ -313,7 +332,10 @@ class Host:
         life.driver = asyncio.current_task()
         life.loop = asyncio.get_running_loop()
         try:
-            return await live_async(life)
+            ending = await live_async(life)
+            if life.watch is not None:
+                life.watch.end(ending)
+            return ending
         finally:
             self.forget(life)
 
@@ -369,6 +391,10 @@ class _Nobody:
     is_async = False
     timeout: float | None = None
     hold: float | None = None
+
+    def observers(self, host: Host, run_id: str) -> tuple[Observer, ...]:
+        """Nobody drives it here."""
+        return ()
 
     def call(self, life: Life) -> Any:
         """Never called."""

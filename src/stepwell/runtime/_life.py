@@ -23,6 +23,7 @@ from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
 from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
 from stepwell.runtime._inbox import decode_fact
+from stepwell.runtime._observe import Watch
 from stepwell.runtime._scope import Branch, Scope
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from stepwell.journal import HotChange, Lease, Note, Ticket
     from stepwell.runtime._api import Program, Undo
     from stepwell.runtime._host import Host
+    from stepwell.runtime._observe import Observer
     from stepwell.serde import Redactor
 
 
@@ -61,7 +63,10 @@ class Wait:
 class Life:
     """See the module."""
 
-    def __init__(self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float) -> None:
+    def __init__(
+        self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float,
+        observers: Sequence[Observer] = (),
+    ) -> None:  # fmt: skip
         self.host = host
         self.store = host.store
         self.writer = host.writer
@@ -69,7 +74,10 @@ class Life:
         self.lease = lease
         self.program = program
         self.is_async = program.is_async
-        self.hold = round(min(hold, 1e9) * US)
+        self.watch: Watch | None = Watch(self, observers) if observers else None
+        self.eager = self.watch is not None and self.watch.eager
+        """Each record is committed by itself, before anything else happens (plugins)."""
+        self.hold = 0 if self.eager else round(min(hold, 1e9) * US)
         self.lock = threading.Lock()
         self.line = Line(host.writer, lease, self._fold)
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -139,7 +147,10 @@ class Life:
     # -- appending
 
     def _fold(self, records: Sequence[AnyRecord]) -> None:
-        fold_all(self.run, records)
+        if self.watch is None:
+            fold_all(self.run, records)
+        else:
+            self.watch.fold(records)
 
     def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Write these with the run's next commit."""
