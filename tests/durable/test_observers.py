@@ -59,9 +59,8 @@ def test_each_change_shows_its_operation_as_it_was_then(engine: Engine, reader: 
 
 def test_a_retried_run_is_told_from_its_claim_on(engine: Engine, reader: Reader) -> None:
     broken = [ValueError("no")]
-    function = durable_execution(
-        lambda event, context: context.step(raiser(broken[0]) if broken else lambda: 1, name="s", retry=NEVER),
-        name="retold",
+    function = durable_execution(name="retold")(
+        lambda event, context: context.step(raiser(broken[0]) if broken else lambda: 1, name="s", retry=NEVER)
     )
     engine.register(function)
     with pytest.raises(RunFailed):
@@ -69,6 +68,4 @@ def test_a_retried_run_is_told_from_its_claim_on(engine: Engine, reader: Reader)
     broken.clear()
     engine.get_run("again").retry()
     assert reader.records("again") == [record["record"] for record in engine.get_run("again").history()]
-    assert [c.reopened for c in reader.told if isinstance(c.records[0], LifeStarted | RunStarted | StepStarted)][
-        -1
-    ] == 1
+    assert [c.ends for c in reader.told if isinstance(c.records[0], LifeStarted | RunStarted | StepStarted)][-1] == 1

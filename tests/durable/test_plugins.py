@@ -369,7 +369,8 @@ def test_a_cancelled_run(run: Run) -> None:
 
 
 def test_a_life_that_is_cut_short_and_the_next(run: Run) -> None:
-    diary, pulled = Diary(), []
+    diary = Diary()
+    pulled: list[int] = []
 
     def body() -> int:
         if not pulled:
@@ -398,7 +399,7 @@ def test_a_retried_run_begins_its_failed_operations_anew(run: Run) -> None:
         context.step(lambda _: 1, name="one")
         return int(context.step(lambda: 1 // (not broken[0]), name="two", retry=NEVER))
 
-    function = run.engine.register(durable_execution(handler, name="retried", plugins=[diary]))
+    function = run.engine.register(durable_execution(name="retried", plugins=[diary])(handler))
     with pytest.raises(RunFailed):
         run(function, id="retried")
     broken[0] = False
@@ -431,8 +432,8 @@ def test_every_way_to_give_them(run: Run) -> None:
             return plugin("factory")()
 
     engine = Engine("memory://ways", plugins=[plugin("engine")()])
-    function = durable_execution(
-        lambda event, context: context.wait(0.01), name="ways", plugins=[plugin("class"), Factory()]
+    function = durable_execution(name="ways", plugins=[plugin("class"), Factory()])(
+        lambda event, context: context.wait(0.01)
     )
     engine.run(function, id="r", plugins=[Duck(), lambda info: plugin("function")()])
     engine.stop()
@@ -442,7 +443,7 @@ def test_every_way_to_give_them(run: Run) -> None:
 
 def test_what_is_no_plugin_is_refused(run: Run) -> None:
     with pytest.raises(UsageError, match="3 is no plugin"):
-        durable_execution(lambda event, context: None, plugins=[3])
+        durable_execution(plugins=[3])(lambda event, context: None)
     with pytest.raises(UsageError, match="is a list"):
         Engine("memory://", plugins="name")
     with pytest.raises(UsageError, match="no plugin"):

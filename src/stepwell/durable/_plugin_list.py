@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stepwell.durable.plugin import DurableInstrumentationPlugin
 from stepwell.errors import PluginLoadError, UsageError
+from stepwell.runtime._observe import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 GROUPS = ("stepwell.plugins", "aws_durable_execution.plugins")
 """Groups of entry points in which names of the environment variable are looked for, in this order."""
+BUILT_IN = {"opentelemetry": "stepwell.observe:OpenTelemetry"}
+"""Names of what this library brings along, on a higher floor than this module."""
 VARIABLE = "DURABLE_EXECUTION_PLUGINS"
 HOOKS = tuple(name for name in vars(DurableInstrumentationPlugin) if not name.startswith("_"))
 
@@ -28,7 +32,12 @@ def checked(plugins: Any, where: str) -> tuple[Any, ...]:
         raise UsageError(message)
     found = tuple(plugins)
     for given in found:
-        if not (callable(given) or hasattr(given, "create_plugin") or any(hasattr(given, hook) for hook in HOOKS)):
+        if not (
+            callable(given)
+            or isinstance(given, Observer)
+            or hasattr(given, "create_plugin")
+            or any(hasattr(given, hook) for hook in HOOKS)
+        ):
             message = f"{where}: {given!r} is no plugin: it has none of the hooks {', '.join(HOOKS)}"
             raise UsageError(message)
     return found
@@ -57,17 +66,24 @@ class Plugins:
         return (*self.all(), *own, *self.of_run.get(run_id, ()))
 
 
+def _made(name: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except Exception as error:
+        message = f"{VARIABLE}: plugin {name} cannot be loaded: {error}"
+        raise PluginLoadError(message) from error
+
+
 def _load(name: str) -> Any:
     from importlib.metadata import entry_points
 
     name = name.strip()
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return _made(repr(name), lambda: getattr(import_module(module), attribute)())  # noqa: PLW0108 - the import may fail
     for group in GROUPS:
         for point in entry_points(group=group, name=name):
-            try:
-                found = point.load()
-            except Exception as error:
-                message = f"{VARIABLE}: plugin {name!r} ({point.value}) cannot be loaded: {error}"
-                raise PluginLoadError(message) from error
+            found = _made(f"{name!r} ({point.value})", point.load)
             try:
                 return checked([found], point.value)[0]
             except UsageError as error:

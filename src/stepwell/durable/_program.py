@@ -33,8 +33,11 @@ class DurableProgram:
         if not found:
             return ()
         from stepwell.durable._plugins import PluginObserver
+        from stepwell.runtime._observe import Observer
 
-        return (PluginObserver(found, plugins),)
+        observers = tuple(one for one in found if isinstance(one, Observer))
+        hooked = tuple(one for one in found if not isinstance(one, Observer))
+        return (*observers, PluginObserver(hooked, plugins)) if hooked else observers
 
     def call(self, life: Life) -> Any:
         """Run the handler; see `Program`."""

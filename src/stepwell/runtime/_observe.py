@@ -14,12 +14,13 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from stepwell.core import AnyRecord, Op, RunStarted, fold
+from stepwell.core import AnyRecord, Op, RunStarted, fold, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from stepwell.core import RunState
     from stepwell.runtime._life import Life
     from stepwell.runtime._live import Ending
     from stepwell.runtime._scope import Scope
@@ -31,10 +32,11 @@ for something that only this branch can bring about; then order and completeness
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One record, and the operation as it left it (a copy; None for records about the run)."""
+    """One record, the operation as it left it, and the one around that (copies; None for records about the run)."""
 
     record: AnyRecord
     op: Op | None = None
+    parent: Op | None = None
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -44,8 +46,10 @@ class Committed(msgspec.Struct, frozen=True):
     function: str
     epoch: int
     """The life that wrote them, from 1."""
-    reopened: int
-    """How often the run was taken up again after an end."""
+    ends: int
+    """How often the run had ended before these records."""
+    began_at: int
+    """When it was put on record, or was last reopened."""
     started: RunStarted | None
     changes: tuple[Change, ...]
 
@@ -115,23 +119,24 @@ class Watch:
     def fold(self, records: Sequence[AnyRecord]) -> None:
         """Fold records into the run's state, one by one, and keep how each left its operation."""
         run, changes = self._life.run, []
+        ends = run.ends
         try:
             for record in records:
                 fold(run, record)
                 op = run.ops.get(getattr(record, "key", None))  # type: ignore[arg-type]
-                changes.append(Change(record, None if op is None else copied(op)))
+                changes.append(Change(record) if op is None else Change(record, copied(op), around(run, op.key)))
         finally:
-            self._put(changes)
+            self._put(changes, ends)
 
     def put(self, records: Sequence[AnyRecord]) -> None:
         """Records about the run that are folded already: those of a claim."""
-        self._put([Change(record) for record in records])
+        self._put([Change(record) for record in records], self._life.run.ends)
 
-    def _put(self, changes: Sequence[Change]) -> None:
-        life = self._life
+    def _put(self, changes: Sequence[Change], ends: int) -> None:
+        life, run = self._life, self._life.run
         if changes:
             committed = Committed(
-                life.run.id, life.program.name, life.lease.epoch, life.run.reopened, life.run.started, tuple(changes)
+                run.id, life.program.name, life.lease.epoch, ends, began_at(run), run.started, tuple(changes)
             )
             with self._turn:
                 self._queue.append(committed)
@@ -249,6 +254,21 @@ def complain_once(about: object, method: str, error: Exception) -> None:
 
     name = type(about).__qualname__
     logging.getLogger("stepwell").error("%s.%s raised: its errors change nothing", name, method, exc_info=error)
+
+
+def began_at(run: RunState) -> int:
+    """When the run was put on record, or was last reopened."""
+    return run.reopened_at or (0 if run.started is None else run.started.at)
+
+
+def around(run: RunState, key: str) -> Op | None:
+    """The nearest operation around this one that is on record."""
+    parent = parent_of(key)
+    while parent:
+        if (op := run.ops.get(parent)) is not None:
+            return copied(op)
+        parent = parent_of(parent)
+    return None
 
 
 def copied(op: Op) -> Op:
