@@ -143,9 +143,9 @@ class Drive:
             if hot.owner == self._host.worker or silent < hot.ttl:
                 return None
             how = "dead" if silent == float("inf") else "expired"
-        elif (
-            hot.status == "waiting" and hot.wake_at is not None and hot.wake_at > store.now()
-        ) or hot.status == "blocked":
+        elif hot.status == "blocked" or (
+            hot.status == "waiting" and (hot.wake_at is None or hot.wake_at > store.now())
+        ):
             return None
         return self._host.take(hot, DurableProgram(function, row.function), why, how=how)
 

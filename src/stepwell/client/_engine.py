@@ -6,6 +6,8 @@ import threading
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from stepwell.client import _answers
+from stepwell.client._children import Children
 from stepwell.client._drive import Drive
 from stepwell.client._functions import Functions, load_target
 from stepwell.client._handle import RunHandle
@@ -18,11 +20,13 @@ from stepwell.durable._program import DurableProgram
 from stepwell.errors import DuplicateRun, StepwellError, UnknownRun, UsageError
 from stepwell.journal import NewRun, RunExists, RunFilter, SystemClock, open_store, store_url
 from stepwell.runtime import Host, current_life
+from stepwell.runtime._host import NoChildren
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepwell.durable._function import DurableFunction
+    from stepwell.errors import ErrorObject
     from stepwell.journal import Clock, HotRow, RunRow, Store
     from stepwell.runtime import Life
     from stepwell.runtime._observe import Observer
@@ -95,6 +99,8 @@ class Engine:
             if self._host is None:
                 store = self._store or open_store(self.url, self._clock)
                 self._host = Host(store, clock=self._clock, settings=self._settings, **self._options)
+            if isinstance(self._host.children, NoChildren):
+                self._host.children = Children(self)
             return self._host
 
     @property
@@ -149,6 +155,34 @@ class Engine:
     def register(self, fn: Any, name: str | None = None) -> DurableFunction:
         """Make a durable function known. Raises `UsageError` if another one has the name."""
         return self.functions.add(fn, name)
+
+    def register_function(self, name: str, plain_callable: Any) -> DurableFunction:
+        """Make a function known that is not durable, for `invoke`: a run of it is one step.
+
+        Raises:
+            UsageError: it cannot be called, or another function has the name.
+        """
+        return self.functions.add_plain(name, plain_callable)
+
+    # -- answering; none of these needs ``start()``
+
+    def send_callback_success(self, callback_id: str, result: bytes | str | None = None) -> None:
+        """Answer a callback. ``result``: at most 64 MiB of text; it goes to the callback's serdes as it is.
+
+        Raises:
+            UnknownRun: there is no such callback.
+            UsageError: it has been answered or timed out, or its run has ended; nothing changes.
+            BadArguments: the result is no text, too large, or does not fit the form of an approval.
+        """
+        _answers.answer(self, callback_id, text=_answers.text_of_result(result))
+
+    def send_callback_failure(self, callback_id: str, error: ErrorObject | str | None = None) -> None:
+        """Answer a callback with a failure. Raises as `send_callback_success`."""
+        _answers.answer(self, callback_id, error=_answers.error_record(error))
+
+    def send_callback_heartbeat(self, callback_id: str) -> None:
+        """Say that the answer is still being worked on. Raises as `send_callback_success`."""
+        _answers.heartbeat(self, callback_id)
 
     # -- starting
 

@@ -109,6 +109,13 @@ def partial_progress(store: Store, rid: int) -> dict[str, float]:
     return told
 
 
+def callback_object(op: Op) -> dict[str, Any]:
+    """A callback or approval that waits."""
+    until = None if op.timeout_at is None else datetime.fromtimestamp(op.timeout_at / US, UTC)
+    form = None if op.form is None else msgspec.json.decode(op.form)
+    return {"id": op.callback_id, "name": op.name, "timeout_at": until, "form": form}
+
+
 def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any]:
     """The one JSON object for a run."""
     silence = dict(store.worker_silence())

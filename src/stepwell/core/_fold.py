@@ -256,6 +256,7 @@ def _callback_until(op: Op, heard_at: int) -> int:
 def _invoke_started(run: RunState, r: InvokeStarted) -> None:
     op = _outside_started(run, r, r.kind)
     op.child, op.function, op.tenant, op.name = r.child, r.function, r.tenant, r.name
+    op.payload = r.payload  # what it is started with, until its own value takes the place
     op.until = r.until or 0
 
 

@@ -58,6 +58,8 @@ class DurableFunction:
         self.strict = strict
         self.serdes = serdes
         self.plugins = () if plugins is None else _plugins(plugins)
+        self.plain: Callable[..., Any] | None = None
+        """The function that is not durable and that this one makes a step of."""
         _functions[self.name] = self
 
     @staticmethod

@@ -33,6 +33,7 @@ from stepwell.durable._batches import Batch, ScopeBody, batch_wanted
 from stepwell.durable._bound import Binder, Bound, described, is_async_callable, positional
 from stepwell.durable._codec import codec_for
 from stepwell.durable._duration import to_us
+from stepwell.durable._pending import fan
 from stepwell.durable._plan import poll_planner
 from stepwell.durable._steps import (
     code_print,
@@ -43,7 +44,16 @@ from stepwell.durable._steps import (
     step_wanted,
     undo_of,
 )
-from stepwell.durable.config import ChildConfig, MapConfig, ParallelBranch, ParallelConfig, StepConfig
+from stepwell.durable._submitter import Submitter
+from stepwell.durable.config import (
+    CallbackConfig,
+    ChildConfig,
+    MapConfig,
+    ParallelBranch,
+    ParallelConfig,
+    StepConfig,
+    WaitForCallbackConfig,
+)
 from stepwell.durable.logger import Logger
 from stepwell.durable.types import DurableExecutionArn, LambdaContext, WaitForConditionCheckContext
 from stepwell.durable.waits import WaitForConditionConfig
@@ -56,7 +66,7 @@ from stepwell.serde import capture
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from stepwell.core import Op, Payload, Planner
+    from stepwell.core import Kind, Op, Payload, Planner
     from stepwell.durable._function import DurableFunction
     from stepwell.runtime._scope import Scope
 
@@ -82,6 +92,8 @@ class Operations:
         self._replays = scope.life.replaying and (parent is None or scope.key in scope.life.run.ops)
         self._backend: Any = None if parent is None else parent._backend
         self._planner: Planner | None = None
+        self._asked = ""
+        """Key of the newest operation."""
 
     def __reduce__(self) -> Any:
         message = "contexts cannot be pickled: pass values to other processes"
@@ -127,7 +139,9 @@ class Operations:
         def remaining() -> float | None:
             return None if life.deadline is None else (life.deadline - life.store.now()) / US
 
-        return LambdaContext(f"{life.run.id}-{life.lease.epoch}", life.program.name, remaining=remaining)
+        tenant = None if life.run.started is None else life.run.started.tenant
+        request = f"{life.run.id}-{life.lease.epoch}"
+        return LambdaContext(request, life.program.name, tenant_id=tenant, remaining=remaining)
 
     @property
     def _arn(self) -> str:
@@ -191,6 +205,7 @@ class Operations:
 
     def _began(self, key: str, *, is_step: bool = False) -> Op | None:
         """An operation is asked for: whether this context still replays shows by its record."""
+        self._asked = key
         life = self._scope.life
         op = life.run.ops.get(key)
         if life.watch is not None and op is not None and not life.replay_only:
@@ -244,7 +259,7 @@ class Operations:
         return self._go(wait(self._scope.life.run, Wanted(key, "wait", name), us))
 
     def _child(self, func: Any, name: str | None, config: ChildConfig[Any] | None) -> Any:
-        call, auto, unnamed = _scope_function(func, "run_in_child_context")
+        call, auto, unnamed = scope_function(func, "run_in_child_context")
         settings = config or ChildConfig()
         key, name = self._scope.begin("run_in_child_context", name or auto, unnamed or "child")
         self._began(key)
@@ -279,7 +294,7 @@ class Operations:
         runs, names = [], []
         for index, given in enumerate(_listed(functions)):
             own = given.name if isinstance(given, ParallelBranch | Bound | Binder) else None
-            call, _, _ = _scope_function(given.func if isinstance(given, ParallelBranch) else given, "parallel")
+            call, _, _ = scope_function(given.func if isinstance(given, ParallelBranch) else given, "parallel")
             runs.append(call)
             names.append(own or f"parallel-branch-{index}")
         key, name = self._scope.begin("parallel", name, "parallel")
@@ -291,6 +306,20 @@ class Operations:
         if self._must_look(asked.want.key) or (self._scope.life.replay_only and asked.want.key in run.ops):
             return self._go(_look_inside_batch(self, asked), self._crew(asked))
         return self._go(batch(run, asked), self._crew(asked))
+
+    def _wait_for_callback(self, submitter: Any, name: str | None, config: WaitForCallbackConfig | None) -> Any:
+        submit = Submitter.of(submitter)
+        if config is not None and not isinstance(config, CallbackConfig):
+            raise ValidationError(f"config of wait_for_callback is a WaitForCallbackConfig, not {config!r}")
+        settings = config or WaitForCallbackConfig()
+        key, name = self._scope.begin("wait_for_callback", name or submit.name, submit.label or "wait_for_callback")
+        self._began(key)
+        codec = self._codec(settings.serdes, key)
+        inside = submit.inside_async if self._scope.life.is_async else submit.inside
+        body = ScopeBody(self, lambda context: inside(context, name, settings), codec)
+        want = Wanted(key, "wait_for_callback", name, settings.sub_type, None, codec)
+        asked = ScopeWanted(want, body)
+        return self._go(_look_inside(self, asked) if self._must_look(key) else scope(self._scope.life.run, asked))
 
     def _wait_for_condition(self, check: Any, config: WaitForConditionConfig[Any] | None, name: str | None) -> Any:
         if not callable(check) or not isinstance(config, WaitForConditionConfig):
@@ -362,6 +391,13 @@ class Operations:
 
         return StepWanted(place, "once", key, None, None, codec, Body(body, codec, is_async=_is_async(call)), None)
 
+    # -- beside the caller, and several at a time
+
+    def _race_or_gather(self, kind: Kind, functions: Any, places: Any, rule: Any) -> tuple[str, Any]:
+        """The batch of a gather or race: its key, and what its running gives."""
+        key, asked = fan(self, kind, functions, places, rule)
+        return key, self._batch(asked)
+
     # -- undo, progress
 
     def _on_failure(self, undo: Any, args: tuple[Any, ...], name: str | None) -> Any:
@@ -392,7 +428,7 @@ def _is_async(func: Any) -> bool:
     return func.is_async if isinstance(func, Bound | Binder) else is_async_callable(func)
 
 
-def _scope_function(func: Any, method: str) -> tuple[Any, str | None, str | None]:
+def scope_function(func: Any, method: str) -> tuple[Any, str | None, str | None]:
     """What a caller passed as a scope's body: (callable taking a context, name, label if unnamed)."""
     call, auto, unnamed, takes_context = function_of(func, method)
     if takes_context:

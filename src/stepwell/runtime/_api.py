@@ -9,7 +9,7 @@ from stepwell.errors import Suspend
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepwell.core import BatchWanted, BranchEnded, Payload
+    from stepwell.core import AnyRecord, BatchWanted, BranchEnded, Op, Payload
     from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
     from stepwell.runtime._observe import Observer
@@ -179,6 +179,26 @@ class Program(Protocol):
 
         Only `Suspend` and its like, and BaseExceptions that are the caller's (KeyboardInterrupt), leave it.
         """
+        ...
+
+
+class Children(Protocol):
+    """Who starts the runs that other runs invoke: it knows functions by name, which the runtime does not."""
+
+    def start(self, life: Life, op: Op) -> AnyRecord | None:
+        """See to it that the run ``op.child`` is on record and driven. Called in each life that waits for it.
+
+        Returns:
+            None while it goes on; else the record that ends the operation (it has ended, or cannot be started).
+        """
+        ...
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the end of a child; nothing if it has ended."""
+        ...
+
+    def add(self, function: Any) -> None:
+        """Make a function known that code names by the object. Raises `UsageError` if another one has its name."""
         ...
 
 

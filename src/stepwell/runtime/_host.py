@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from stepwell.core import (
+    InvokeFailed,
     LifeLost,
     LifeStarted,
     RunStarted,
@@ -22,7 +23,7 @@ from stepwell.core import (
     decode_records,
     fold_all,
 )
-from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Suspend, UsageError
+from stepwell.errors import Corrupt, InvokeError, JournalError, NonDeterminismError, Suspend, UsageError
 from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
 from stepwell.runtime._api import LifeOver
 from stepwell.runtime._life import Life
@@ -31,16 +32,16 @@ from stepwell.runtime._pulse import Pulse
 from stepwell.runtime._signals import Shield
 from stepwell.runtime._threads import Job, Pool
 from stepwell.runtime._values import keep
-from stepwell.serde import Redactor
+from stepwell.serde import Redactor, capture
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from stepwell.core import AnyRecord, Payload
+    from stepwell.core import AnyRecord, Op, Payload
     from stepwell.executors import Executor
     from stepwell.journal import Clock, HotRow, OpenStatus, RunRow, Store, Ticket
-    from stepwell.runtime._api import Program, Why
+    from stepwell.runtime._api import Children, Program, Why
     from stepwell.runtime._observe import Observer
     from stepwell.runtime._threads import Threads
 
@@ -83,6 +84,8 @@ class Host:
         self.observers = tuple(observers)
         self.settings: Mapping[str, Any] = settings or {}
         """What doors keep engine-wide (default retries, serializer); it means nothing here."""
+        self.children: Children = NoChildren()
+        """Who starts the runs that runs of this process invoke."""
         self.abandoned = 0
         self.worker = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.lives: dict[str, Life] = {}
@@ -209,8 +212,11 @@ class Host:
         """Who is told of the lives of a run. Raises `PluginLoadError`."""
         return (*self.observers, *program.observers(self, run_id))
 
-    def begin(self, new: NewRun, program: Program, text: str, *, lazy: bool = False) -> Life:
+    def begin(
+        self, new: NewRun, program: Program, text: str, *, lazy: bool = False, place: Place | None = None
+    ) -> Life:
         """Start a run and hold it. ``text``: the encoded input. ``lazy``: its start rides with the first commit.
+        ``place``: of a run that another one invoked.
 
         Raises:
             RunExists: the id is taken.
@@ -222,7 +228,7 @@ class Host:
         life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program), observers=observers)
         life.input = keep(life, text)
         life.deadline = new.deadline
-        records = (run_started(new, life.input), self._life_started(1, "start"))
+        records = (run_started(new, life.input, place), self._life_started(1, "start"))
         if lazy and not life.eager:
             life.line.ride(records)
             life.line.start = Start(new)
@@ -232,7 +238,7 @@ class Host:
         self.lives[new.id] = life
         return life
 
-    def begin_pending(self, new: NewRun, text: str) -> None:
+    def begin_pending(self, new: NewRun, text: str, *, place: Place | None = None) -> None:
         """Put a run on record for whoever drives it.
 
         Raises:
@@ -241,7 +247,7 @@ class Host:
         lease = Lease(new.id, self.worker, epoch=0)
         life = Life(self, RunState(new.id), lease, _NOBODY, hold=0)
         payload = keep(life, text)
-        self.writer.commit(life.line.enqueue((run_started(new, payload),), Start(new)))
+        self.writer.commit(life.line.enqueue((run_started(new, payload, place),), Start(new)))
 
     def _life_started(self, epoch: int, why: Why) -> LifeStarted:
         return LifeStarted(self.store.now(), epoch, self.worker, why, os.getpid(), socket.gethostname())
@@ -296,9 +302,9 @@ class Host:
             life.watch.put(taken)
         self.lives[lease.run_id] = life
         if lease.inbox:
-            life.cancel_seen = life.cancel_seen or stale
+            life.outside.cancel_seen = life.outside.cancel_seen or stale
             self.take_inbox(life)
-            life.cancel_seen = run.cancel is not None
+            life.outside.cancel_seen = run.cancel is not None
         return life
 
     def _let_go(self, lease: Lease, error: JournalError) -> None:
@@ -374,14 +380,14 @@ class Host:
     def take_inbox(self, life: Life) -> None:
         """Move what came from outside into the run's records, and let the life react."""
         try:
-            ticket: Ticket | None = life.inbox_ticket()
+            ticket: Ticket | None = life.outside.inbox_ticket()
             if ticket is not None:
                 life.settle(ticket)
         except (Suspend, NonDeterminismError):
             # The life is parking, or over: what lies in the inbox is taken by the park itself, or by the next life.
             # Nothing of the sort may get to the beat, which keeps the leases of all other runs.
             return
-        life.react()
+        life.outside.react(() if ticket is None else ticket.batch.records)
 
 
 class _Nobody:
@@ -404,11 +410,38 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
-def run_started(new: NewRun, payload: Payload) -> RunStarted:
+class Place(msgspec.Struct, frozen=True):
+    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep."""
+
+    parent_key: str | None
+    tenant: str | None
+    depth: int
+
+
+def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> RunStarted:
     """The first record of a run."""
-    return RunStarted(
+    started = RunStarted(
         new.created_at, new.function, payload, new.door, new.target, new.queue, new.parent, new.deadline, None, new.tags
     )
+    if place is None:
+        return started
+    of = {"parent_key": place.parent_key, "tenant": place.tenant, "depth": place.depth}
+    return msgspec.structs.replace(started, **of)
+
+
+class NoChildren:
+    """Where runs are driven and no function is known by name: nothing can be invoked."""
+
+    def start(self, life: Life, op: Op) -> AnyRecord | None:
+        """Refuse."""
+        error = capture(InvokeError(f"function '{op.function}' is not registered"))
+        return InvokeFailed(life.store.now(), op.key, error)
+
+    def cancel(self, run_id: str) -> None:
+        """Nothing was started here."""
+
+    def add(self, function: Any) -> None:
+        """Nothing is started here."""
 
 
 def load(store: Store, run_id: str, rid: int) -> RunState:

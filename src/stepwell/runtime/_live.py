@@ -107,12 +107,32 @@ def conclude(life: Life, outcome: Done | Failed | None) -> Ending:
     why, error = verdict(life, outcome)
     if why == "succeeded":
         assert isinstance(outcome, Done)
-        life.commit(None, (RunSucceeded(life.store.now(), outcome.payload),), End("succeeded"))
-        return Ending("ended")
+        return _end(life, RunSucceeded(life.store.now(), outcome.payload), End("succeeded"))
+    for child in open_children(life):
+        life.host.children.cancel(child)
     undo_all(life, why, error)
-    record, end = end_of(life, why, error)
-    life.commit(None, (record,), end)
+    return _end(life, *end_of(life, why, error))
+
+
+def _end(life: Life, record: AnyRecord, end: End) -> Ending:
+    life.settle(life.enqueue(None, (record,), end, life.outside.told_parent(record, end)))
+    if (parent := parent_here(life)) is not None:
+        life.host.take_inbox(parent)
     return Ending("ended")
+
+
+def open_children(life: Life) -> list[str]:
+    """Runs that this one still waits for: they end with it."""
+    ops = life.run.ops.values()
+    return [op.child for op in ops if op.kind == "invoke" and op.status == "started" and op.child is not None]
+
+
+def parent_here(life: Life) -> Life | None:
+    """The life of the run that waits for this one, where it is of this process: it need not look for the news."""
+    started = life.run.started
+    if started is None or started.parent is None or started.parent_key is None:
+        return None
+    return life.host.lives.get(started.parent)
 
 
 def verdict(life: Life, outcome: Done | Failed | None) -> tuple[Outcome | Literal["succeeded"], ErrorRecord | None]:

@@ -17,6 +17,8 @@ from stepwell.runtime._live import (
     current_life,
     end_of,
     given_up,
+    open_children,
+    parent_here,
     parked,
     verdict,
 )
@@ -27,6 +29,7 @@ from stepwell.serde import capture, current_redactor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.core import AnyRecord
     from stepwell.errors import ErrorRecord
     from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Scope
@@ -104,11 +107,17 @@ async def _conclude(life: Life, outcome: Done | Failed | None) -> Ending:
     why, error = verdict(life, outcome)
     if why == "succeeded":
         assert isinstance(outcome, Done)
-        await life.commit_async(None, (RunSucceeded(life.store.now(), outcome.payload),), End("succeeded"))
-        return Ending("ended")
+        return await _end(life, RunSucceeded(life.store.now(), outcome.payload), End("succeeded"))
+    for child in open_children(life):
+        await asyncio.to_thread(life.host.children.cancel, child)
     await _undo_all(life, why, error)
-    record, end = end_of(life, why, error)
-    await life.commit_async(None, (record,), end)
+    return await _end(life, *end_of(life, why, error))
+
+
+async def _end(life: Life, record: AnyRecord, end: End) -> Ending:
+    await life.settle_async(life.enqueue(None, (record,), end, life.outside.told_parent(record, end)))
+    if (parent := parent_here(life)) is not None:
+        await asyncio.to_thread(life.host.take_inbox, parent)
     return Ending("ended")
 
 
