@@ -9,10 +9,10 @@ from stepwell.core import LifeStarted, RunStarted, StepSucceeded, encode_records
 from stepwell.journal._api import Batch, Lease, NewRun, Start, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepwell.core import AnyRecord
-    from stepwell.journal._api import HotChange, HotRow
+    from stepwell.journal._api import DoorRow, HotChange, HotRow
     from stepwell.journal._sqlite import SqliteStore
 
 AT = 1_700_000_000_000_000
@@ -37,14 +37,16 @@ def commit(store: SqliteStore, *batches: Batch) -> None:
         batch.lease.seq = max(batch.lease.seq, batch.seq)
 
 
-def start(store: SqliteStore, run_id: str = "r", worker: str = "w", **columns: Any) -> Lease:
+def start(
+    store: SqliteStore, run_id: str = "r", worker: str = "w", *, rows: Sequence[DoorRow] = (), **columns: Any
+) -> Lease:
     """A run that is held."""
     lease = Lease(run_id, worker)
     records: list[AnyRecord] = [RunStarted(AT, "app:handler", None), LifeStarted(AT, 1, worker, "start")]
     given: dict[str, Any] = {"function": "app:handler", "door": "durable", "input_hash": b"h", "created_at": AT}
     given.update(columns)
     new = NewRun(run_id, **given)
-    commit(store, encoded(Batch(lease, records, Start(new))))
+    commit(store, encoded(Batch(lease, records, Start(new), rows=rows)))
     return lease
 
 

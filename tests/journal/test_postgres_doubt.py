@@ -17,7 +17,19 @@ import pytest
 
 from stepwell.errors import Fenced, JournalError
 from stepwell.journal import _postgres_link
-from stepwell.journal._api import DoorRow, End, Note, Park, Release, RunExists, Unpark
+from stepwell.journal._api import (
+    Claim,
+    ClaimLost,
+    DoorRow,
+    End,
+    InboxChanged,
+    Note,
+    Outgoing,
+    Park,
+    Release,
+    RunExists,
+    Unpark,
+)
 from stepwell.journal._postgres import PostgresStore
 from stepwell.testing._clock import START
 from stepwell.testing._store_rig import HOUR, StoreRig
@@ -172,6 +184,12 @@ def warm_up(rig: Rig) -> None:
         rig.commit(rig.batch(one.lease, change=Park(None, "x", 0, release=False)))
         rig.commit(rig.batch(one.lease, change=Unpark()))
         rig.store.fact_deliver(one.lease.run_id, "signal", START, b"w")
+        key = one.lease.run_id
+        for change in (None, Unpark()):
+            facts = [Outgoing(key, "child", START, b"w")]
+            rig.commit(rig.batch(two.lease, rig.record(), change=change, facts=facts))
+            rig.commit(rig.batch(two.lease, change=change, facts=facts))
+        rig.store.fact_deliver(key, "signal", START, b"w", Claim("run", "warm", key, None, b"1"))
         rig.commit(rig.batch(one.lease, rig.record(), change=End("succeeded")))
         rig.commit(rig.batch(two.lease, change=Release("interrupted")))
         claimed = rig.claim(two.lease.run_id, "w9")
@@ -271,6 +289,7 @@ def test_an_end_is_written_once(rig: Rig, when: When, records: bool) -> None:
         (Park(START + HOUR, "nap", 0, release=True), b"batch_one_park", ("waiting", None)),
         (Park(None, "nap", 0, release=False), b"batch_one_park", ("waiting", "w1")),
         (Unpark("rolling_back"), b"batch_one_set", ("rolling_back", "w1")),
+        (Unpark("rolling_back", inbox_seen=0), b"batch_one_set", ("rolling_back", "w1")),
     ],
 )
 @pytest.mark.parametrize("records", [True, False])
@@ -285,6 +304,18 @@ def test_a_change_is_made_once(
     assert (rig.hot("r").status, rig.hot("r").owner) == wanted
     assert len(rig.texts(lease.rid)) == 1 + records
     assert rig.store.row_get("d", "k", "x") == b"1"
+
+
+@each_moment
+@pytest.mark.parametrize("records", [True, False])
+def test_an_unpark_that_overtakes_a_fact_is_refused(rig: Rig, when: When, records: bool) -> None:
+    """Also where the run is as the unpark would leave it."""
+    warm_up(rig)
+    lease = rig.start("r")
+    rig.store.fact_deliver("r", "answer", START, b"s")
+    batch = rig.batch(lease, *([rig.record()] if records else []), change=Unpark(inbox_seen=0))
+    rig.kinds(rig.losing(b"batch_one_set", when, batch), [InboxChanged], "result")
+    assert len(rig.texts(lease.rid)) == 1
 
 
 @each_moment
@@ -335,6 +366,36 @@ def test_a_fact_is_delivered_once(rig: Rig, when: When, message: bytes) -> None:
 
 
 @each_moment
+@pytest.mark.parametrize("message", [b"begin\0", b"fact_deliver_claimed", b"commit\0"])
+@pytest.mark.parametrize("before", [None, b"asked"])
+def test_a_claimed_fact_is_delivered_once(rig: Rig, when: When, message: bytes, before: bytes | None) -> None:
+    warm_up(rig)
+    lease = rig.start("r")
+    rig.commit(rig.batch(lease, rig.record(), rows=[DoorRow("run", "k", "r/1", before)]))
+    rig.proxy.cut(message, when)
+    assert rig.store.fact_deliver("r", "answer", START, b"s", Claim("run", "k", "r/1", before, b"answered"))
+    assert rig.proxy.cuts == 1
+    assert [fact.data for fact in rig.store.inbox_load(rig.rid(lease))] == [b"s"]
+    assert rig.hot("r").inbox == 1
+    assert rig.store.row_get("run", "k", "r/1") == b"answered"
+
+
+@each_moment
+@pytest.mark.parametrize("message", [b"fact_deliver_claimed", b"commit\0"])
+def test_a_claim_that_was_lost_stays_lost(rig: Rig, when: When, message: bytes) -> None:
+    """Somebody else gave the very same answer: what is found after the connection was lost is not ours."""
+    warm_up(rig)
+    lease = rig.start("r")
+    rig.commit(rig.batch(lease, rig.record(), rows=[DoorRow("run", "k", "r/1", b"answered")]))
+    rig.proxy.cut(message, when)
+    with pytest.raises(ClaimLost):
+        rig.store.fact_deliver("r", "answer", START, b"s", Claim("run", "k", "r/1", None, b"answered"))
+    assert rig.proxy.cuts == 1
+    assert rig.store.inbox_load(rig.rid(lease)) == []
+    assert rig.hot("r").inbox == 0
+
+
+@each_moment
 def test_a_fact_that_was_taken_meanwhile_is_not_delivered_again(rig: Rig, when: When) -> None:
     """By the time the sender is back, the holder has made a record of the fact: the inbox is empty, and it is there."""
     warm_up(rig)
@@ -359,6 +420,46 @@ def test_a_fact_that_was_taken_meanwhile_is_not_delivered_again(rig: Rig, when: 
         thread.join()
     assert rig.store.inbox_load(rig.rid(lease)) == []
     assert (rig.hot("r").inbox, len(rig.texts(lease.rid))) == (1, 2)
+
+
+@each_moment
+@pytest.mark.parametrize(
+    "message, records, change",
+    [
+        (b"batch_one_append_facts", True, None),
+        (b"batch_lock", True, Unpark()),
+        (b"batch_one_end_facts", True, End("succeeded")),
+        *((message, False, None) for message in (b"begin\0", b"batch_lock", b"batch_one_hold_facts", b"commit\0")),
+        (b"transaction_number", False, Unpark()),
+        (b"commit\0", False, End("succeeded")),
+    ],
+)
+def test_what_a_batch_tells_is_told_once(rig: Rig, when: When, *, message: bytes, records: bool, change: Any) -> None:
+    """Also where it was taken by the time that the sender is back."""
+    warm_up(rig)
+    lease, target = rig.start("r"), rig.start("t", "w2")
+    facts = [Outgoing("t", "child", START, b"s"), Outgoing("nobody", "child", START, b"s")]
+    rig.commit(rig.batch(rig.start("p"), *([rig.record()] * records), change=change, facts=facts[1:]))  # prepared
+    holder = rig.open()
+    done = threading.Event()
+
+    def take() -> None:
+        while not done.is_set():
+            for fact in holder.inbox_load(rig.rid(target)):
+                rig.commit(rig.batch(target, rig.record("taken"), inbox_taken=[fact.n]), store=holder)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        batch = rig.batch(lease, *([rig.record()] * records), change=change, facts=facts)
+        others = [] if change is None else [rig.batch(rig.start("o"), rig.record())]
+        assert rig.losing(message, when, batch, *others) == [None] * (1 + len(others))
+        until(lambda: len(rig.texts(target.rid)) >= 2)
+    finally:
+        done.set()
+        thread.join()
+    assert (rig.hot("t").inbox, len(rig.texts(target.rid)), len(rig.texts(lease.rid))) == (1, 2, 1 + records)
+    assert rig.row("r").status == ("succeeded" if isinstance(change, End) else "running")
 
 
 def until(holds: Callable[[], bool], seconds: float = 20) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from stepwell.core import encode_records
 from stepwell.errors import Fenced, JournalError
-from stepwell.journal._api import DoorRow, End, InboxChanged, Lease, Note, Park, Release, RunExists, Unpark
+from stepwell.journal._api import DoorRow, End, InboxChanged, Lease, Note, Outgoing, Park, Release, RunExists, Unpark
 from stepwell.journal._postgres import PostgresStore
 from stepwell.testing._clock import START
 from stepwell.testing._store_rig import HOUR, StoreRig
@@ -97,8 +97,8 @@ def rig(postgres_database: str) -> Iterator[Rig]:
 
 
 changes: list[HotChange | None] = [
-    None, Park(START, "x", 0, release=True), Park(None, "x", 0, release=False), Unpark(), Release("interrupted"),
-    End("succeeded"),
+    None, Park(START, "x", 0, release=True), Park(None, "x", 0, release=False), Unpark(),
+    Unpark(inbox_seen=0), Release("interrupted"), End("succeeded"),
 ]  # fmt: skip
 each_change = pytest.mark.parametrize("change", changes)
 
@@ -237,6 +237,19 @@ def test_a_claim_behind_a_delivery(rig: Rig) -> None:
     assert (claimed.inbox, rig.hot("r").owner, rig.hot("r").inbox) == (1, "w2", 1)
 
 
+@pytest.mark.parametrize("records", [True, False])
+def test_an_unpark_behind_a_delivery(rig: Rig, records: bool) -> None:
+    """The delivery is not committed when the wait is to end for lack of it: the end waits, then is refused."""
+    lease = rig.start("r")
+    rig.park(lease, None, release=False)
+    over = rig.batch(lease, *([rig.record()] if records else []), change=Unpark(inbox_seen=0))
+    with rig.session() as session:
+        rig.deliver(session, "r")
+        result = rig.while_waiting(lambda: rig.submit(over), session.commit)
+    rig.kinds(result, [InboxChanged], "result")
+    assert (rig.hot("r").status, rig.hot("r").inbox, len(rig.texts(lease.rid))) == ("waiting", 1, 2)
+
+
 @pytest.mark.parametrize("release", [True, False])
 def test_a_park_behind_a_delivery(rig: Rig, release: bool) -> None:
     """A signal that commits while the holder parks is not overwritten: the holder has to read it."""
@@ -268,6 +281,48 @@ def test_a_delivery_behind_an_end(rig: Rig) -> None:
         delivered = rig.while_waiting(lambda: rig.store.fact_deliver("r", "signal", START, b"s"), session.commit)
     assert delivered is False
     assert rig.store.inbox_load(rig.rid(lease)) == []
+
+
+def test_a_fact_of_a_batch_behind_a_claim(rig: Rig) -> None:
+    """The run that is told something is being taken: the fact waits, then is there for the new holder."""
+    lease, target = rig.start("r", "w1"), rig.start("t", "w1")
+    batch = rig.batch(lease, rig.record(), facts=[Outgoing("t", "child", START, b"s")])
+    with rig.session() as session:
+        rig.take(session, target)
+        result = rig.while_waiting(lambda: rig.submit(batch), session.commit)
+    rig.kinds(result, [None], "result")
+    assert (rig.hot("t").owner, rig.hot("t").inbox) == ("w2", 1)
+    assert [fact.data for fact in rig.store.inbox_load(rig.rid(target))] == [b"s"]
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_two_runs_that_tell_each_other_something(rig: Rig, records: bool) -> None:
+    """Both begin with the lock of the run that was started first: no circle. Whoever waits for it has no other."""
+    leases = [rig.start("a", "w1"), rig.start("b", "w2")]
+    batches = [
+        rig.batch(lease, *([rig.record()] * records), change=End("succeeded"), facts=[Outgoing(to, "x", START, b"s")])
+        for lease, to in zip(leases, "ba", strict=True)
+    ]
+    stores = [rig.store, rig.open()]
+    with rig.session() as session, rig.session() as another:
+        lock = "select 1 from stepwell.hot where rid = %s for update nowait"
+        session.execute(lock, (leases[0].rid,))
+        results: list[Any] = []
+        threads = [
+            threading.Thread(target=lambda pair=pair: results.append(rig.submit(pair[1], store=pair[0])))
+            for pair in zip(stores, batches, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        with psycopg.connect(rig.url, autocommit=True) as watcher:
+            rig.until_waiting(watcher, 2)
+        another.execute(lock, (leases[1].rid,))
+        another.rollback()
+        session.rollback()
+        for thread in threads:
+            thread.join()
+    assert results == [[None], [None]]
+    assert [rig.row(name).status for name in "ab"] == ["succeeded"] * 2
 
 
 def test_a_start_behind_a_start(rig: Rig) -> None:

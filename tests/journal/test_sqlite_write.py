@@ -9,7 +9,22 @@ import pytest
 
 from stepwell.errors import Fenced, JournalError
 from stepwell.journal import _sqlite_write
-from stepwell.journal._api import MAX_ROW_BYTES, DoorRow, End, Lease, NewRun, Note, Park, Release, RunExists, Start
+from stepwell.journal._api import (
+    MAX_ROW_BYTES,
+    Batch,
+    Claim,
+    ClaimLost,
+    DoorRow,
+    End,
+    Lease,
+    NewRun,
+    Note,
+    Outgoing,
+    Park,
+    Release,
+    RunExists,
+    Start,
+)
 from stepwell.journal._sqlite import SqliteStore
 from tests.journal.sqlite_rows import AT, claim, commit, encoded, start, step, taken
 
@@ -17,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from stepwell.journal._api import Batch
+    from stepwell.journal._api import HotChange
 
 
 @pytest.fixture
@@ -295,6 +310,31 @@ def test_a_group_in_doubt_comes_out_whole(store: SqliteStore, broken: Any) -> No
     assert [note.data for _, note in notes] == ["once"]
 
 
+@pytest.mark.parametrize("broken", [after, instead])
+@pytest.mark.parametrize("change", [End("failed"), Release("interrupted"), Park(None, "x", 0, release=True)])
+def test_a_run_let_go_without_a_record_in_doubt(store: SqliteStore, broken: Any, change: HotChange) -> None:
+    """Such a batch has no row to be known by: what it did to the run tells. A start may be in the same group, as where
+    a run ends before its first commit.
+    """
+    lease, new = start(store), Lease("n", "w")
+    first = step(new, change=Start(NewRun("n", "f", "durable", b"", AT)))
+    Said(store, broken("commit", sqlite3.SQLITE_IOERR))
+    commit(store, encoded(Batch(lease, [], change)), first, encoded(Batch(new, [], change)))
+    for run_id in ("r", "n"):
+        row = store.run_get(run_id)
+        assert row is not None
+        assert (row.owner, row.status) == (None, getattr(change, "status", "waiting"))
+
+
+@pytest.mark.parametrize("change", [End("failed"), Release("interrupted"), Park(None, "x", 0, release=True)])
+def test_a_run_that_another_let_go_is_not_ours(store: SqliteStore, change: HotChange) -> None:
+    old, other = start(store), start(store, "o")
+    commit(store, step(claim(store), change=Release("blocked", "why")))
+    Said(store, instead("commit", sqlite3.SQLITE_IOERR))
+    results = store.batch_commit([encoded(Batch(old, [], change)), step(other)])
+    assert [type(result) for result in results] == [Fenced, type(None)]
+
+
 def test_another_ones_row_in_the_place_is_not_ours(store: SqliteStore) -> None:
     lease = start(store)
     ours = step(lease, "ours")
@@ -396,6 +436,44 @@ def test_claims_and_facts_in_doubt_are_done_once(store: SqliteStore, broken: Any
     assert store.run_reopen(lease.rid or 0, "w4", taken(4, "w4")) is None
 
 
+@pytest.mark.parametrize("broken", [after, instead])
+@pytest.mark.parametrize("records", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_a_batch_tells_is_told_once_in_doubt(store: SqliteStore, broken: Any, records: bool, alone: bool) -> None:
+    lease, target, other = start(store, "r"), start(store, "t", "w2"), start(store, "o")
+    fact = Outgoing("t", "child", AT, b"1")
+    batch = step(lease, facts=[fact]) if records else encoded(Batch(lease, [], facts=[fact]))
+    Said(store, broken("commit", sqlite3.SQLITE_IOERR))
+    commit(store, batch, *([] if alone else [step(other)]))
+    assert [found.data for found in store.inbox_load(target.rid or 0)] == [b"1"]
+    hot = store.hot_get("t")
+    assert hot is not None
+    assert hot.inbox == 1
+
+
+@pytest.mark.parametrize("broken", [after, instead])
+@pytest.mark.parametrize("before", [None, b"asked"])
+def test_a_claimed_fact_in_doubt_is_delivered_once(store: SqliteStore, broken: Any, before: bytes | None) -> None:
+    lease = start(store, rows=[DoorRow("run", "k", "r/1", before)])
+    Said(store, broken("commit", sqlite3.SQLITE_IOERR))
+    assert store.fact_deliver("r", "answer", AT, b"1", Claim("run", "k", "r/1", before, b"answered"))
+    assert [fact.data for fact in store.inbox_load(lease.rid or 0)] == [b"1"]
+    assert store.row_get("run", "k", "r/1") == b"answered"
+    hot = store.hot_get("r")
+    assert hot is not None
+    assert hot.inbox == 1
+
+
+def test_the_same_answer_of_another_is_not_ours(store: SqliteStore) -> None:
+    """The row is what ours would be, but our fact is not there: somebody else was heard."""
+    lease = start(store, rows=[DoorRow("run", "k", "r/1", b"answered")])
+    Said(store, instead("begin", sqlite3.SQLITE_IOERR))
+    with pytest.raises(ClaimLost):
+        store.fact_deliver("r", "answer", AT, b"1", Claim("run", "k", "r/1", None, b"answered"))
+    assert store.inbox_load(lease.rid or 0) == []
+    commit(store, step(lease))
+
+
 # -- waking
 
 
@@ -415,4 +493,5 @@ def test_only_what_others_may_act_on_wakes_them(store: SqliteStore) -> None:
     assert woke(step(lease, change=Park(AT, "x", 0, release=True)))
     assert woke(step(claim(store), change=Release("interrupted")))
     assert woke(step(claim(store), change=End("succeeded")))
+    assert woke(step(start(store, "teller"), facts=[Outgoing("nobody", "child", AT, b"1")]))
     assert woke(step(Lease("q", "w"), change=Start(NewRun("q", "f", "durable", b"", AT, held=False))))

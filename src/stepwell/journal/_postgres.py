@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from stepwell.journal._api import (
         Batch,
+        Claim,
         Clock,
         Entry,
         Fact,
@@ -136,7 +137,7 @@ class PostgresStore:
         """Write all batches; see `Store.batch_commit`."""
         results = self._writer.commit(batches)
         for batch in batches:
-            if batch.change is not None and wakes(batch, self._times.now()):
+            if (batch.change is not None or batch.facts) and wakes(batch, self._times.now()):
                 self._waiter.poke()
                 break
         return results
@@ -152,9 +153,9 @@ class PostgresStore:
         """Open an ended run again. Facts that nobody took before its end still wait in its inbox."""
         return self._claimer.reopen(rid, worker, taken)
 
-    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes) -> bool:
-        """Put a fact into the run's inbox and wake it."""
-        if not self._claimer.deliver(run_id, kind, at, data):
+    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Claim | None = None) -> bool:
+        """Put a fact into the run's inbox and wake it, if ``claim`` holds."""
+        if not self._claimer.deliver(run_id, kind, at, data, claim):
             return False
         self._waiter.poke()
         return True

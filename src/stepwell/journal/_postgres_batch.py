@@ -10,7 +10,7 @@ from stepwell.journal._postgres_wire import array_literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stepwell.journal._api import Batch, NewRun, Note
+    from stepwell.journal._api import Batch, NewRun, Note, Outgoing
     from stepwell.journal._postgres_schema import Sql
 
 Values = dict[str, Any]
@@ -29,12 +29,14 @@ def possible(text: str) -> bool:
 
 
 def has_extras(batch: Batch) -> bool:
-    """It brings more than records and a change of the hot row."""
+    """It brings more than records, a change of the hot row, and facts for others."""
     return bool(batch.notes or batch.inbox_taken or batch.blobs or batch.rows)
 
 
 def wakes(batch: Batch, now: int) -> bool:
-    """It makes a run claimable, or ends one that somebody may wait for: others are told (ENGINE.md §7)."""
+    """It makes a run claimable, ends one that somebody may wait for, or tells others something (ENGINE.md §7)."""
+    if batch.facts:
+        return True
     match batch.change:
         case Start(run=run):
             return not run.held
@@ -70,18 +72,22 @@ class Single:
             case Park(wake_at=wake_at, waiting_for=waiting_for, inbox_seen=seen, release=release):
                 gate = "park"
                 values.update(wake_at=wake_at, waiting_for=storable(waiting_for), inbox=seen, release=release)
-            case Unpark(status=status):
+            case Unpark(status=status, inbox_seen=known):
                 gate = "set"
-                values.update(status=status, reason=None, wake_at=None, release=False)
+                values.update(status=status, reason=None, wake_at=None, release=False, inbox=known)
             case Release(status=status, reason=reason, wake_at=wake_at):
                 gate = "set"
-                values.update(status=status, reason=storable(reason), wake_at=wake_at, release=True)
+                values.update(status=status, reason=storable(reason), wake_at=wake_at, release=True, inbox=None)
             case End(status=end, reason=reason):
                 gate = "end"
                 values.update(status=end, reason=storable(reason), now=now)
         if extras:
             values.update(_extras(batch))
-        self.statement = sql.batch(gate, extras=extras)
+        if batch.facts:
+            values.update(_facts(batch.facts), now=now)
+        self.own = None if gate in ("append", "start") else lease.rid
+        """The hot row that it changes or locks."""
+        self.statement = sql.batch(gate, extras=extras, facts=bool(batch.facts))
         self.values = values
 
     def notify(self, channel: str, token: str) -> None:
@@ -118,6 +124,16 @@ def _extras(batch: Batch) -> Values:
         "row_kinds": [row.kind for row in rows],
         "row_keys": [row.key for row in rows],
         "row_datas": [row.data for row in rows],
+    }
+
+
+def _facts(facts: Sequence[Outgoing]) -> Values:
+    there = [fact for fact in facts if possible(fact.run_id)]
+    return {
+        "fact_ids": [fact.run_id for fact in there],
+        "fact_kinds": [fact.kind for fact in there],
+        "fact_ats": [fact.at for fact in there],
+        "fact_datas": [fact.data for fact in there],
     }
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import encode_records
-from stepwell.errors import JournalError
-from stepwell.journal._api import Lease
+from stepwell.journal._api import ClaimLost, Lease
 from stepwell.journal._postgres_batch import possible
-from stepwell.journal._postgres_link import PATIENCE, Lost, Refused, rows
+from stepwell.journal._postgres_doubt import Doubt
+from stepwell.journal._postgres_link import Refused, rows
 
 if TYPE_CHECKING:
-    from stepwell.journal._api import HotRow, Taken
+    from stepwell.journal._api import Claim, HotRow, Taken
     from stepwell.journal._postgres_link import Link
     from stepwell.journal._postgres_schema import Sql
     from stepwell.journal._postgres_time import StoreTime
@@ -32,6 +31,7 @@ class Claimer:
         self._sql = sql
         self._times = times
         self._teller = teller
+        self._doubt = Doubt(link, sql)
 
     # -- claims
 
@@ -93,11 +93,11 @@ class Claimer:
 
     # -- facts
 
-    def deliver(self, run_id: str, kind: str, at: int, data: bytes) -> bool:
+    def deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Claim | None) -> bool:
         """Put a fact into an open run's inbox, exactly once whatever becomes of the connection.
 
-        The statement and its COMMIT are two trips: so either COMMIT was never sent, or the transaction's number is
-        known, and the server can be asked what became of it.
+        Raises:
+            ClaimLost: the claim's row is not as it was read.
         """
         if not possible(run_id):
             return False
@@ -105,32 +105,15 @@ class Claimer:
             "id": run_id, "kind": kind, "at": at, "data": data, "now": self._times.now(),
             "notify": self._teller.may_tell(), "channel": self._teller.channel, "token": self._teller.token,
         }  # fmt: skip
-        return self._link.patiently(lambda _: self._deliver(values))
-
-    def _deliver(self, values: dict[str, Any]) -> bool:
-        link = self._link
-        txid = 0
-        try:
-            with link.transaction():
-                found = rows(link.run(self._sql.statement("fact_deliver"), values))
-                if found:
-                    txid = int(found[0][1] or 0)
-            return bool(found)
-        except Lost as lost:
-            if lost.committing and txid and link.patiently(lambda _: self._committed(txid)):
-                return True
-            raise  # it is certain that nothing is written: once more
-
-    def _committed(self, txid: int) -> bool:
-        """What became of the transaction, once its old connection is done with it."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            state = rows(self._link.run(self._sql.statement("transaction_outcome"), {"txid": txid}))[0][0]
-            if state in ("committed", "aborted"):
-                return state == "committed"
-            if time.monotonic() > deadline:
-                raise JournalError(
-                    f"PostgreSQL at {self._link.address.place} is still busy with a transaction whose connection was "
-                    f"lost ({state or 'unknown'}): whether the fact was delivered is not known"
-                )
-            time.sleep(0.02)
+        name = "fact_deliver"
+        if claim is not None:
+            name = "fact_deliver_claimed"
+            values.update(
+                door=claim.door, claim_kind=claim.kind, key=claim.key, claim_before=claim.before,
+                claim_after=claim.after,
+            )  # fmt: skip
+        group = [(self._sql.statement(name), values)]
+        found = rows(self._link.patiently(lambda _: self._doubt.transact(group))[0])
+        if found and claim is not None and found[0][0] is None:
+            raise ClaimLost(f"row {claim.key} has changed: read it again")
+        return bool(found)

@@ -3,26 +3,34 @@
 A look alone proves nothing: the server may still be committing behind the connection that was lost. So the same batch
 is submitted again first; it waits for whoever is writing the same rows. Only a batch that is *refused* then is looked
 for, and only what is found exactly as we would have written it counts as ours.
+
+What leaves nothing to be found (a fact may be taken out of the inbox by the time that we are back) is written in a
+transaction whose number is known, and the server is asked what became of that.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from stepwell.errors import JournalError
 from stepwell.journal._api import End, Park, Release, Start, Unpark
 from stepwell.journal._postgres_batch import note_values
-from stepwell.journal._postgres_link import rows
+from stepwell.journal._postgres_link import PATIENCE, Lost, rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from psycopg.pq.abc import PGresult
+
     from stepwell.journal._api import Batch
     from stepwell.journal._postgres_link import Link
     from stepwell.journal._postgres_schema import Sql
+    from stepwell.journal._postgres_wire import Statement
 
 
 class Doubt:
-    """Questions about batches that may be on record, asked on the write connection."""
+    """Questions about what may be on record, asked on the write connection."""
 
     def __init__(self, link: Link, sql: Sql) -> None:
         self._link = link
@@ -31,6 +39,44 @@ class Doubt:
     def _ask(self, name: str, values: Mapping[str, Any]) -> list[tuple[str | None, ...]]:
         statement = self._sql.statement(name)
         return self._link.patiently(lambda _: rows(self._link.run(statement, values)))
+
+    def transact(self, group: Sequence[tuple[Statement, Mapping[str, Any]]]) -> list[PGresult]:
+        """Run statements in one transaction that leaves nothing to look for afterwards. Within `Link.patiently`.
+
+        They and their COMMIT are trips of their own: so either COMMIT was never sent, or the transaction's number is
+        known (the second column of the last answer; no row: nothing was written), and the server can be asked what
+        became of it.
+
+        Raises:
+            Refused: by the server.
+            Lost: the connection is gone, and it is certain that nothing is written.
+        """
+        link = self._link
+        results: list[PGresult] = []
+        txid = 0
+        try:
+            with link.transaction():
+                results = [link.run(statement, values) for statement, values in group]
+                if results[-1].ntuples:
+                    txid = int(results[-1].get_value(0, 1) or 0)
+        except Lost as lost:
+            if not (lost.committing and txid and link.patiently(lambda _: self._committed(txid))):
+                raise
+        return results
+
+    def _committed(self, txid: int) -> bool:
+        """What became of the transaction, once its old connection is done with it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            state = rows(self._link.run(self._sql.statement("transaction_outcome"), {"txid": txid}))[0][0]
+            if state in ("committed", "aborted"):
+                return state == "committed"
+            if time.monotonic() > deadline:
+                raise JournalError(
+                    f"PostgreSQL at {self._link.address.place} is still busy with a transaction whose connection was "
+                    f"lost ({state or 'unknown'}): whether a fact was delivered is not known"
+                )
+            time.sleep(0.02)
 
     def stored(self, batch: Batch) -> bool:
         """The batch is on record. A start's lease gets its rid."""
@@ -74,7 +120,7 @@ class Doubt:
             return not hot and self._ask("doubt_end", {"rid": lease.rid}) == [(change.status,)]
         if not hot or hot[0][0] != str(lease.epoch):
             return False
-        _, owner, status, _ = hot[0]
+        _, owner, status, inbox = hot[0]
         match change:
             case Release(status=wanted):
                 return (owner, status) == (None, wanted)
@@ -82,8 +128,9 @@ class Doubt:
                 return (owner, status) == (None, "waiting")
             case Park():
                 return (owner, status) == (lease.worker, "waiting")
-            case Unpark(status=wanted):
-                return (owner, status) == (lease.worker, wanted)
+            case Unpark(status=wanted, inbox_seen=seen):
+                # With something new in the inbox it cannot be told from one that was refused: decide again.
+                return (owner, status) == (lease.worker, wanted) and (seen is None or inbox == str(seen))
             case _:
                 return self._notes_stored(batch)
 
@@ -95,7 +142,7 @@ class Doubt:
         return int(found[0] or 0) >= len(batch.notes)
 
     def inbox_grew(self, batch: Batch, seen: int) -> bool:
-        """The lease holds and the inbox is not as it was seen: that is why the run could not be parked."""
+        """The lease holds and the inbox is not as it was seen: that is why it could not be changed."""
         lease = batch.lease
         hot = self._ask("doubt_hot", {"rid": lease.rid})
         if not hot:

@@ -43,14 +43,16 @@ class Sql:
             found = self._statements[name] = Statement(name, self.text(name))
         return found
 
-    def batch(self, gate: str, *, extras: bool) -> Statement:
-        """One batch in one statement: its gate, its row, what else it brings."""
-        name = f"batch_one_{gate}_extras" if extras else f"batch_one_{gate}"
+    def batch(self, gate: str, *, extras: bool, facts: bool = False) -> Statement:
+        """One batch in one statement: its gate, its row, what else it brings, what it tells other runs."""
+        name = f"batch_one_{gate}{'_extras' * extras}{'_facts' * facts}"
         found = self._statements.get(name)
         if found is None:
             parts = [self.text("batch_row")]
             if extras:
                 parts.append(self.text("batch_extras"))
+            if facts:
+                parts.append(self.text("batch_facts"))
             text = f"with gate as ({self.text(f'batch_gate_{gate}')}), {', '.join(parts)} {self.text('batch_answer')}"
             found = self._statements[name] = Statement(name, text)
         return found

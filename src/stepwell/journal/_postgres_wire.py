@@ -90,17 +90,17 @@ _float8s = _Type(1022, _numbers(701, "d", 8))
 
 _NAMES: dict[_Type, str] = {
     _bool_: "notify release",
-    _bytea: "data hash input_hash",
+    _bytea: "claim_after claim_before data hash input_hash",
     _int8: "after at created_at deadline limit now number rid size txid wake_at",
     _int4: "before epoch i inbox seen_epoch seq",
-    _text_: "channel door function id info kind key owner parent queue reason seen_owner status target text token "
-    "waiting_for worker",
+    _text_: "channel claim_kind door function id info kind key owner parent queue reason seen_owner status target text "
+    "token waiting_for worker",
     _float8: "ttl",
-    _byteas: "blobs datas input_hashes note_datas row_datas",
+    _byteas: "blobs datas fact_datas input_hashes note_datas row_datas",
     _int4s: "blob_epochs blob_seqs epochs firsts note_epochs note_seqs numbers seqs taken_epochs taken_seqs",
-    _int8s: "blob_rids created_ats deadlines note_ats note_rids rids taken taken_rids",
-    _texts: "doors functions ids note_keys note_kinds owners parents queues reasons row_doors row_keys row_kinds "
-    "statuses tag_lists tags targets workers",
+    _int8s: "blob_rids created_ats deadlines fact_ats note_ats note_rids rids taken taken_rids",
+    _texts: "doors fact_ids fact_kinds functions ids note_keys note_kinds owners parents queues reasons row_doors "
+    "row_keys row_kinds statuses tag_lists tags targets workers",
     _float8s: "ttls",
 }
 _TYPES = {name: kind for kind, names in _NAMES.items() for name in names.split()}

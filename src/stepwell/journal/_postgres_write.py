@@ -2,7 +2,8 @@
 
 What a group needs is planned as *waves*. In one wave a lease has either a chain of batches that only bring records, or
 one other batch: so no statement of a transaction ever depends on what another one of it decided, and no transaction
-wants the lock of a hot row after it has inserted a row that a claim may wait for.
+wants the lock of a hot row after it has inserted a row that a claim may wait for. A batch that tells other runs
+something is a wave of its own: it begins with the locks of all the hot rows that it will change, in order.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepwell.errors import Fenced, JournalError
-from stepwell.journal._api import MAX_ROW_BYTES, End, InboxChanged, Park, RunExists, Start
+from stepwell.journal._api import MAX_ROW_BYTES, End, InboxChanged, Park, RunExists, Start, Unpark
 from stepwell.journal._postgres_batch import (
     Single,
     append_values,
@@ -150,6 +151,8 @@ class BatchWriter:
         error = _unfit(batch)
         if error is not None:
             return error
+        if batch.facts:
+            return self._send([batch])[id(batch)]
         values: Mapping[str, Any]
         if batch.plain and batch.seq:
             lease = batch.lease
@@ -193,6 +196,8 @@ class BatchWriter:
         if not batches:
             return {}
         parts = self._parts(batches)
+        if batches[0].facts and not batches[0].seq:
+            return {id(batches[0]): self._tell(batches[0], parts)}
         outcome = self._link.patiently(lambda again: _AGAIN if again else self._attempt(parts))
         if isinstance(outcome, _Again):
             return self._send_again(batches, tries + 1)
@@ -212,6 +217,27 @@ class BatchWriter:
             if _is_own(refused) and refused.index < len(parts):
                 return refused
             raise
+
+    def _tell(self, batch: Batch, parts: Sequence[Part]) -> Result:
+        """A batch without a row of its own that tells other runs something: they may take it before we are back from a
+        lost connection, so that nothing could be looked for.
+        """
+        group = [(part.statement, part.values) for part in parts]
+        group.append((self._sql.statement("transaction_number"), {}))
+
+        def attempt(_: bool) -> list[PGresult] | Refused:
+            try:
+                return self._doubt.transact(group)
+            except Refused as refused:
+                if not _is_own(refused):
+                    raise
+                return refused
+
+        outcome = self._link.patiently(attempt)
+        if isinstance(outcome, Refused):
+            return _own_error(batch, outcome)
+        written = any(part.accepted(result) for part, result in zip(parts, outcome[:-1], strict=True))
+        return None if written else self._why(batch, doubtful=False)
 
     def _send_again(self, batches: Sequence[Batch], tries: int) -> dict[int, Result]:
         """The connection was lost: the same again, except for what waits for nobody and would be there twice."""
@@ -268,7 +294,7 @@ class BatchWriter:
         for batch in batches:
             if _chains(batch):
                 chains.append(batch)
-            elif has_extras(batch):
+            elif has_extras(batch) or batch.facts:
                 singles.append(batch)
             elif isinstance(batch.change, Start):
                 starts.append(batch)
@@ -307,6 +333,9 @@ class BatchWriter:
             else:
                 values = {"channel": channel, "token": token}
                 parts.append(Part(self._sql.statement("batch_notify"), values, ()))
+        if batches[0].facts:
+            wanted = {"rid": ones[0].own, "ids": ones[0].values["fact_ids"]}
+            parts.insert(0, Part(self._sql.statement("batch_lock"), wanted, batches))
         return parts
 
     def _own_result(self, batch: Batch, refused: Refused, *, doubtful: bool) -> Result:
@@ -322,18 +351,21 @@ class BatchWriter:
         change = batch.change
         if isinstance(change, Start):
             return RunExists(f"run {change.run.id} is on record already: choose another id")
-        if isinstance(change, Park) and self._doubt.inbox_grew(batch, change.inbox_seen):
+        seen = change.inbox_seen if isinstance(change, Park | Unpark) else None
+        if seen is not None and self._doubt.inbox_grew(batch, seen):
             return InboxChanged(f"the inbox of run {batch.lease.run_id} holds something new: read it and decide again")
         return _fenced(batch)
 
 
 def _chains(batch: Batch) -> bool:
     """It only brings records and what hangs on them, so that it can follow another of its kind in one statement."""
-    return batch.change is None and batch.seq > 0 and not batch.rows
+    return batch.change is None and batch.seq > 0 and not (batch.rows or batch.facts)
 
 
 def _wave(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     """The batches that can go in one transaction, and those that come after it."""
+    if batches[0].facts:
+        return [batches[0]], list(batches[1:])
     wave: list[Batch] = []
     left: list[Batch] = []
     open_chains: dict[int, bool] = {}
@@ -344,7 +376,7 @@ def _wave(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
         chains = _chains(batch)
         started = batch.change.run.id if isinstance(batch.change, Start) else None
         fits = (
-            open_chains.get(lease, True) and (chains or lease not in open_chains)
+            not batch.facts and open_chains.get(lease, True) and (chains or lease not in open_chains)
             and started not in ids and (not wave or size + len(batch.data) <= WAVE_BYTES)
         )  # fmt: skip
         if fits:

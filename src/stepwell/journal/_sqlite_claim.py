@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core import encode_records
-from stepwell.journal._api import Lease
+from stepwell.journal._api import ClaimLost, Lease, Outgoing
 from stepwell.journal._sqlite_schema import RID_SHIFT, record_range
 from stepwell.journal._sqlite_write import Writing
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from stepwell.journal._api import HotRow, Taken
+    from stepwell.journal._api import Claim, HotRow, Taken
 
 
 class Claiming(Writing):
@@ -78,20 +78,32 @@ class Claiming(Writing):
         seq, _ = self._last(write, rid)
         return Lease(run_id, worker, rid=rid, epoch=taken.epoch, seq=seq, inbox=inbox)
 
-    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes) -> bool:
-        """Put a fact into the run's inbox and wake it. False if the run is not open."""
+    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Claim | None = None) -> bool:
+        """Put a fact into the run's inbox and wake it. False if the run is not open. See `Store.fact_deliver`."""
+        fact = Outgoing(run_id, kind, at, data)
 
         def work(write: sqlite3.Connection, again: bool) -> bool:
-            fact = {"id": run_id, "kind": kind, "at": at, "data": data}
-            if again and write.execute(self.sql["fact_there"], fact).fetchone() is not None:
+            # The fair lock was held ever since the commit in doubt: nobody can have taken the fact meanwhile.
+            if again and self.fact_there(write, fact) and (claim is None or self._is_claimed(write, claim)):
                 return True
-            woken = write.execute(self.sql["fact_wake"], {"id": run_id, "now": self.now()}).fetchall()
-            if not woken:
+            if not self.fact_put(write, fact):
                 return False
-            write.execute(self.sql["fact_insert"], {"rid": woken[0][0], "kind": kind, "at": at, "data": data})
+            if claim is not None and not self._claim(write, claim):
+                raise ClaimLost(f"row {claim.key} has changed: read it again")  # which takes the fact back
             return True
 
         told = self.file.writing(work)
         if told:
             self.poke()
         return told
+
+    def _claim(self, write: sqlite3.Connection, claim: Claim) -> bool:
+        """The claim's row changes hands, if it is as the caller read it."""
+        values = {"door": claim.door, "kind": claim.kind, "key": claim.key, "after": claim.after}
+        if claim.before is None:
+            return write.execute(self.sql["claim_first"], values).rowcount == 1
+        return write.execute(self.sql["claim_take"], {**values, "before": claim.before}).rowcount == 1
+
+    def _is_claimed(self, write: sqlite3.Connection, claim: Claim) -> bool:
+        row = write.execute(self.sql["row_get"], (claim.door, claim.kind, claim.key)).fetchone()
+        return row is not None and bytes(row[0]) == claim.after

@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
-from stepwell.journal._api import GcResult
+from stepwell.journal._api import RUN_DOOR, GcResult
 from stepwell.journal._sqlite_catalogue import condition_for
 from stepwell.journal._sqlite_schema import record_range
 
@@ -122,7 +122,6 @@ class _Collection:
             if any(is_open for _, is_open in family):
                 continue  # opened again since it was chosen
             for rid, _ in family:
-                write.execute(self.sql["gc_detach"], (rid,))
                 write.execute(self.sql["gc_remember"], (rid,))
                 runs += 1
             for rid, _ in family:
@@ -131,7 +130,7 @@ class _Collection:
         return runs, rows, size, done, used
 
     def sweep(self) -> Iterator[GcResult]:
-        """Rows of runs that are out of the catalogue already."""
+        """Rows of runs that nobody can open again already."""
         while self.file.read(self.sql["gc_left"], (1,)):
             sizes = self.file.writing(lambda write, again: self._sweep_slice(write))
             self.total.rows += len(sizes)
@@ -148,6 +147,8 @@ class _Collection:
 
     def _empty(self, write: sqlite3.Connection, rid: int, budget: _Budget) -> tuple[list[int], bool]:
         """Delete rows of a run within the budget: their sizes, and whether none is left."""
+        if not self._detach(write, rid, budget):
+            return [], False
         low, high = record_range(rid)
         values: dict[str, Any] = {"rid": rid, "low": low, "high": high}
         sizes: list[int] = []
@@ -163,6 +164,25 @@ class _Collection:
         for name in ("gc_signals", "gc_published", "gc_blob_refs", "gc_forget"):
             write.execute(self.sql[name], (rid,))
         return sizes, True
+
+    def _detach(self, write: sqlite3.Connection, rid: int, budget: _Budget) -> bool:
+        """Take a run out of the catalogue, once nothing of the doors is known by its id any more; whether it is out.
+
+        These rows go first: behind a run of the same id that starts later they would be taken for that one's.
+        """
+        found = write.execute(self.sql["gc_catalogued"], (rid,)).fetchone()
+        if found is None:
+            return True
+        limit = budget.rows
+        if limit <= 0:
+            return False
+        values = {"door": RUN_DOOR, "low": f"{found[0]}/", "high": f"{found[0]}0", "limit": limit}  # 0 comes after /
+        gone = write.execute(self.sql["gc_door_rows"], values).rowcount
+        budget.rows -= gone
+        if gone == limit:
+            return False  # there may be more
+        write.execute(self.sql["gc_detach"], (rid,))
+        return True
 
     # -- blobs
 

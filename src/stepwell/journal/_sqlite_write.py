@@ -24,7 +24,7 @@ from stepwell.journal._sqlite_trouble import trouble
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.journal._api import Batch, Lease, NewRun
+    from stepwell.journal._api import Batch, Lease, NewRun, Outgoing
     from stepwell.journal._sqlite_file import SqliteFile
 
 
@@ -131,7 +131,7 @@ class Writing:
         """After a commit in doubt: a row in this batch's place with its epoch and content is this batch."""
         lease, cursor = batch.lease, self.file.cursor
         if not batch.records:
-            return False
+            return self._is_done(cursor, batch)
         rid = lease.rid
         if rid is None and isinstance(batch.change, Start):
             found = cursor.execute("select rid from run where id = ?", (batch.change.run.id,)).fetchone()
@@ -143,6 +143,24 @@ class Writing:
             return False
         lease.rid = rid
         return True
+
+    def _is_done(self, cursor: sqlite3.Cursor, batch: Batch) -> bool:
+        """After a commit in doubt, of a batch without a row: what it told others is there, or the run as it left it.
+        (The fair lock was held ever since: nobody can have changed either.) The rest may be written twice.
+        """
+        if any(self.fact_there(cursor, fact) for fact in batch.facts):
+            return True
+        lease = batch.lease
+        row = cursor.execute(self.sql["run_state"], (lease.rid,)).fetchone()
+        match batch.change:
+            case End(status=status):
+                return row is not None and row[:2] == (status, None)
+            case Release(status=status):
+                return row is not None and row[1:] == (lease.epoch, None, status)
+            case Park(release=True):
+                return row is not None and row[1:] == (lease.epoch, None, "waiting")
+            case _:
+                return False
 
     def _apart(self, cursor: sqlite3.Cursor, batch: Batch, *, alone: bool) -> JournalError | None:
         """A batch that does more than insert its row: in a savepoint where others must live on without it."""
@@ -170,12 +188,14 @@ class Writing:
             hot = cursor.execute(self.sql["hot_fence"], (lease.rid,)).fetchone()
             if hot is None or hot[0] != lease.epoch or hot[1] != lease.worker:
                 return _fenced(batch)
-            if isinstance(change, Park) and change.inbox_seen != hot[2]:
+            if isinstance(change, Park | Unpark) and change.inbox_seen not in (None, hot[2]):
                 return InboxChanged(f"the inbox of run {lease.run_id} holds something new: read it and decide again")
         if batch.records and not self._row(cursor, batch):
             return _fenced(batch)
         self._extras(cursor, batch)
         self._change(cursor, batch)
+        for fact in batch.facts:
+            self.fact_put(cursor, fact)  # dropped where that run is not open
         return None
 
     def _start(self, cursor: sqlite3.Cursor, lease: Lease, new: NewRun) -> bool:
@@ -220,6 +240,20 @@ class Writing:
             else:
                 cursor.execute(sql["row_put"], (row.door, row.kind, row.key, row.data))
 
+    def fact_put(self, write: sqlite3.Cursor | sqlite3.Connection, fact: Outgoing) -> bool:
+        """Put a fact into an open run's inbox and wake it, in the caller's transaction; False if it is not open."""
+        woken = write.execute(self.sql["fact_wake"], {"id": fact.run_id, "now": self.now()}).fetchall()
+        if not woken:
+            return False
+        values = {"rid": woken[0][0], "kind": fact.kind, "at": fact.at, "data": fact.data}
+        write.execute(self.sql["fact_insert"], values)
+        return True
+
+    def fact_there(self, write: sqlite3.Cursor | sqlite3.Connection, fact: Outgoing) -> bool:
+        """Whether the fact waits in the run's inbox."""
+        values = {"id": fact.run_id, "kind": fact.kind, "at": fact.at, "data": fact.data}
+        return write.execute(self.sql["fact_there"], values).fetchone() is not None
+
     def _change(self, cursor: sqlite3.Cursor, batch: Batch) -> None:
         rid = batch.lease.rid
         values: dict[str, object] = {"rid": rid, "reason": None, "wake_at": None, "waiting_for": None, "release": False}
@@ -246,7 +280,9 @@ def tags_write(tags: Sequence[str]) -> str | None:
 
 
 def _wakes(batch: Batch) -> bool:
-    """Whether the batch makes a run claimable, or ends one that somebody may wait for."""
+    """Whether the batch makes a run claimable, ends one that somebody may wait for, or tells others something."""
+    if batch.facts:
+        return True
     match batch.change:
         case Release() | End():
             return True

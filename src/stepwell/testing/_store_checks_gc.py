@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import Fenced
-from stepwell.journal._api import End, GcResult, Note, Release, RunFilter
+from stepwell.journal._api import RUN_DOOR, DoorRow, End, GcResult, Note, Release, RunFilter
 from stepwell.testing._clock import START
 from stepwell.testing._store_rig import HOUR, StoreRig
 
@@ -119,6 +119,48 @@ class RetentionChecks(StoreRig):
         self.gc(RunFilter(function="f"))
         left = set(self.ids(RunFilter()))
         self.equal(left - {"old"}, {"busy", "child-of-busy", "open-child"}, "runs that are left")
+
+    def check_gc_takes_the_rows_of_a_run(self) -> None:
+        """Rows of door `RUN_DOOR` whose key begins with the run's id and ``/`` go with it, of whatever kind; those of
+        other runs and of other doors stay.
+        """
+        mine = [
+            (kind, key) for kind in ("a", "b", "c") for key in ("goes/", "goes/1", "goes/größe/2", "goes/\U0010ffff")
+        ]
+        others = [("b", key) for key in ("goes", "goe", "goes.", "goes0", "goes-", "goes1/1", "agoes/1", "stays/1", "")]
+        for name, parent in (("goes", None), ("child", "goes")):
+            lease = self.start(name, parent=parent)
+            rows = [DoorRow(RUN_DOOR, kind, key.replace("goes", name), b"x") for kind, key in mine]
+            self.commit(self.batch(lease, self.record(), change=End("succeeded"), rows=rows))
+        rows = [DoorRow(RUN_DOOR, kind, key, b"x") for kind, key in others]
+        rows += [DoorRow("other", kind, key, b"x") for kind, key in mine]
+        self.commit(self.batch(self.start("open"), self.record(), rows=rows))
+        self.equal(self.gc(RunFilter(id_prefix="goes")).runs, 2, "runs taken")
+        left = [(kind, key) for kind in ("a", "b", "c") for key, _ in self.store.row_list(RUN_DOOR, kind)]
+        self.equal(left, sorted(others), "rows of the door that are left")
+        left = [(kind, key) for kind in ("a", "b", "c") for key, _ in self.store.row_list("other", kind)]
+        self.equal(left, mine, "rows of another door")
+
+    def check_gc_of_many_rows_of_a_run(self) -> None:
+        """Rows of a door are taken in small steps, too. Meanwhile nobody opens the run again, and a run that gets its
+        id keeps what it writes.
+        """
+        lease = self.start("r")
+        rows = [DoorRow(RUN_DOOR, f"k{i % 3}", f"r/{i}", b"x") for i in range(40)]
+        self.commit(self.batch(lease, self.record(), change=End("succeeded"), rows=rows))
+        steps = self.store.gc(RunFilter(), dry_run=False, max_rows=10)
+        next(steps)
+        steps.close()  # type: ignore[attr-defined]
+        self.equal(self.store.run_reopen(self.rid(lease), "w2", self.taken_as(2, "w2")), None, "the run, opened again")
+        (started,) = self.submit(again := self.start_batch("r"))
+        if started is None:
+            self.commit(self.batch(again.lease, self.record(), rows=[DoorRow(RUN_DOOR, "k0", "r/new", b"y")]))
+        self.gc(RunFilter(), max_rows=10)
+        self.equal(self.texts(lease.rid), [], "rows of the run that went")
+        left = [row for kind in ("k0", "k1", "k2") for row in self.store.row_list(RUN_DOOR, kind)]
+        self.equal(left, [("r/new", b"y")] if started is None else [], "rows of the door")
+        if started is not None:
+            self.start("r")
 
     def check_gc_child_of_nobody(self) -> None:
         """A child whose parent is gone, or was never here, goes by itself."""

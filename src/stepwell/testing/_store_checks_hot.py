@@ -91,6 +91,36 @@ class HotChecks(StoreRig):
             found = (hot.status, hot.owner, hot.wake_at, hot.waiting_for)
             self.equal(found, (status, "w1", None, None), "hot row")
 
+    def check_unpark_is_a_compare_and_set(self) -> None:
+        """An unpark that has not seen the newest fact is `InboxChanged`, and nothing of its batch is written; with the
+        fact seen, or where it does not ask, the run goes on.
+        """
+        lease = self.start("r")
+        self.park(lease, START + HOUR, release=False)
+        self.store.fact_deliver("r", "answer", START, b"a")
+        for records in ([self.record()], []):
+            batch = self.batch(
+                lease, *records, change=Unpark(inbox_seen=0),
+                notes=[Note("k", "log", START, "x")], rows=[DoorRow("d", "k", "x", b"1")],
+            )  # fmt: skip
+            self.refused(InboxChanged, batch)
+            self.equal(self.store.row_list("d", "k"), [], "door's rows")
+        taken = [fact.n for fact in self.store.inbox_load(self.rid(lease))]
+        seen = self.batch(lease, self.record(), change=Unpark("rolling_back", inbox_seen=1), inbox_taken=taken)
+        self.commit(seen)
+        hot = self.hot("r")
+        self.equal((hot.status, hot.owner, hot.wake_at), ("rolling_back", "w1", None), "hot row")
+        self.store.fact_deliver("r", "answer", START, b"b")
+        self.commit(self.batch(lease, self.record(), change=Unpark()))
+        self.equal((self.hot("r").status, self.hot("r").inbox), ("running", 2), "hot row of one that does not ask")
+
+    def check_unpark_by_a_stale_holder(self) -> None:
+        """A stale holder that goes on is `Fenced`, not `InboxChanged`."""
+        old = self.start("r", "w1")
+        self.store.fact_deliver("r", "signal", START, b"s")
+        self.claim("r", "w2")
+        self.refused(Fenced, self.batch(old, self.record(), change=Unpark(inbox_seen=0)))
+
     def check_release(self) -> None:
         """After a release nobody holds the run; it shows the status and the reason, and the lease is no more."""
         cases: tuple[tuple[OpenStatus, str | None, int | None], ...] = (

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 
 from stepwell.core import StepStarted, StepSucceeded, decode_records
 from stepwell.errors import Fenced
-from stepwell.journal._api import End, InboxChanged, Park, RunExists, RunFilter
+from stepwell.journal._api import (
+    Claim,
+    ClaimLost,
+    DoorRow,
+    End,
+    InboxChanged,
+    Lease,
+    Outgoing,
+    Park,
+    RunExists,
+    RunFilter,
+    Unpark,
+)
 from stepwell.testing._clock import START
 from stepwell.testing._invariants import check_run
 from stepwell.testing._store_rig import HOUR, MINUTE, StoreRig
@@ -19,7 +31,7 @@ from stepwell.testing._store_rig import HOUR, MINUTE, StoreRig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepwell.journal._api import Batch, Lease, Store
+    from stepwell.journal._api import Batch, Store
 
 ROUNDS = 12
 
@@ -122,6 +134,25 @@ class RaceChecks(StoreRig):
                 self.equal(self.hot(f"r{i}").status, "running", "status of the run whose park was refused")
             self.equal(len(self.store.inbox_load(self.rid(lease))), 1, "facts in the inbox")
 
+    def check_race_of_fact_and_unpark(self) -> None:
+        """A wait that ends for lack of an answer does not overtake one: the end is refused, or the answer came later
+        and is known from the counter.
+        """
+        other = self.open()
+        for i in range(ROUNDS):
+            lease = self.start(f"r{i}")
+            self.park(lease, START + HOUR, release=False)
+            over = self.batch(lease, self.record("over"), change=Unpark(inbox_seen=0))
+            results, told = self.race(_committing(self.store, [over]), _delivering(other, f"r{i}"))
+            assert isinstance(results, list)
+            self.equal((told, self.hot(f"r{i}").inbox), (True, 1), "answer to the fact, and the counter")
+            written = results[0] is None
+            self.expect(
+                written or isinstance(results[0], InboxChanged), f"answer to the end of the wait: {results[0]!r}"
+            )
+            self.equal(self.hot(f"r{i}").status, "running" if written else "waiting", "status")
+            self.equal(len(self.texts(lease.rid)), 2 + written, "rows")
+
     def check_race_of_fact_and_end(self) -> None:
         """A fact that is taken for delivered is in the inbox of a run that was open; else the sender is told."""
         other = self.open()
@@ -142,6 +173,73 @@ class RaceChecks(StoreRig):
         facts = self.store.inbox_load(self.rid(lease))
         self.equal((len(facts), self.hot("r").inbox), (3 * ROUNDS, 3 * ROUNDS), "facts, and what the counter says")
         self.equal(len({fact.n for fact in facts}), 3 * ROUNDS, "different numbers")
+
+    def check_race_of_claimed_facts(self) -> None:
+        """Of several that answer one question at the same moment exactly one is heard; the others are `ClaimLost`."""
+        stores = [self.open() for _ in range(3)]
+        lease = self.start("r")
+        for i in range(ROUNDS):
+            before = None if i < ROUNDS // 2 else b"asked"
+            if before is not None:
+                self.commit(self.batch(lease, self.record(), rows=[DoorRow("run", "k", f"r/{i}", before)]))
+            answers = self.race(*(_answering(store, f"r/{i}", before, b"%d" % n) for n, store in enumerate(stores)))
+            self.equal(sorted(map(str, answers)), ["ClaimLost", "ClaimLost", "True"], "answers")
+            winner = b"%d" % answers.index(True)
+            self.equal(self.store.row_get("run", "k", f"r/{i}"), winner, "the row, whose winner is told by the answers")
+            facts = self.store.inbox_load(self.rid(lease))
+            self.equal((len(facts), facts[-1].data, self.hot("r").inbox), (i + 1, winner, i + 1), "facts and counter")
+
+    def check_race_of_runs_that_tell_each_other(self) -> None:
+        """Two processes whose groups tell each other's runs something at the same moment: nobody waits for ever,
+        nothing is refused, all is delivered.
+        """
+        stores = [self.open(), self.open()]
+        sides = [[self.start(f"{name}{n}", f"w{name}") for n in range(3)] for name in "ab"]
+        for i in range(ROUNDS):
+            groups = [
+                [
+                    *(self.batch(lease, self.record(), change=Unpark(), facts=[_outgoing(other)])
+                      for lease, other in zip(mine, reversed(theirs), strict=True)),
+                    *(self.batch(lease, self.record(), seq=lease.seq + 2) for lease in mine),
+                ]
+                for mine, theirs in (sides, sides[::-1])
+            ]  # fmt: skip
+            results = self.race(*(_committing(store, group) for store, group in zip(stores, groups, strict=True)))
+            self.equal(results, [[None] * 6] * 2, "answers")
+            for lease in (*sides[0], *sides[1]):
+                lease.seq += 2
+                self.equal(self.hot(lease.run_id).inbox, i + 1, f"inbox counter of {lease.run_id}")
+                self.equal(len(self.store.inbox_load(self.rid(lease))), i + 1, f"facts for {lease.run_id}")
+
+    def check_race_of_outgoing_and_claim(self) -> None:
+        """A claim of the run that is told something at the same moment gets it, and the new holder gets the fact or
+        sees the counter rise.
+        """
+        other = self.open()
+        lease = self.start("teller")
+        for i in range(ROUNDS):
+            target = self.start(f"r{i}", "w2")
+            tell = self.batch(lease, self.record(), change=Unpark(), facts=[_outgoing(target)])
+            results, claimed = self.race(_committing(self.store, [tell]), _claiming(self, other, f"r{i}", "w3"))
+            self.equal(results, [None], "answer to the batch")
+            lease.seq += 1
+            self.expect(isinstance(claimed, Lease), "the claim got nothing although the run's holder did not change")
+            hot = self.hot(f"r{i}")
+            self.equal((hot.owner, hot.epoch, hot.inbox), ("w3", 2, 1), "owner, epoch and inbox counter")
+            self.equal(len(self.store.inbox_load(self.rid(target))), 1, "facts in the inbox")
+
+    def check_race_of_outgoing_and_end(self) -> None:
+        """A batch that tells something to a run that ends at the same moment is written, whatever becomes of that."""
+        other = self.open()
+        for i in range(ROUNDS):
+            child, parent = self.start(f"c{i}", "w1"), self.start(f"p{i}", "w2")
+            ends = [
+                self.batch(lease, self.record(), change=End("succeeded"), facts=[_outgoing(told)])
+                for lease, told in ((child, parent), (parent, child))
+            ]
+            results = self.race(_committing(self.store, ends[:1]), _committing(other, ends[1:]))
+            self.equal(results, [[None], [None]], "answers")
+            self.equal([self.row(name).status for name in (f"c{i}", f"p{i}")], ["succeeded"] * 2, "statuses")
 
     def check_race_of_writers(self) -> None:
         """Several processes write runs of their own at the same time: no batch of theirs is lost or refused."""
@@ -207,6 +305,20 @@ def _committing(store: Store, batches: list[Batch]) -> Callable[[], object]:
 def _claiming(rig: RaceChecks, store: Store, run_id: str, worker: str) -> Callable[[], object]:
     hot = rig.hot(run_id)
     return lambda: store.run_claim(hot, worker, rig.taken(hot, worker))
+
+
+def _outgoing(lease: Lease) -> Outgoing:
+    return Outgoing(lease.run_id, "child", START, b"done")
+
+
+def _answering(store: Store, key: str, before: bytes | None, answer: bytes) -> Callable[[], object]:
+    def act() -> object:
+        try:
+            return store.fact_deliver("r", "answer", START, answer, Claim("run", "k", key, before, answer))
+        except ClaimLost:
+            return "ClaimLost"
+
+    return act
 
 
 def _delivering(store: Store, run_id: str) -> Callable[[], object]:

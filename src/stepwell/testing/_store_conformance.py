@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from stepwell.testing._store_checks_append import AppendChecks, GroupChecks, StartChecks
 from stepwell.testing._store_checks_claim import ClaimChecks, DueChecks, ReopenChecks
+from stepwell.testing._store_checks_facts import ClaimedFactChecks, OutgoingChecks
 from stepwell.testing._store_checks_gc import RetentionChecks
 from stepwell.testing._store_checks_hot import HotChecks, InboxChecks
 from stepwell.testing._store_checks_life import TransactionChecks, WholeStoreChecks
@@ -27,6 +28,8 @@ class StoreConformance(
     GroupChecks,
     HotChecks,
     InboxChecks,
+    ClaimedFactChecks,
+    OutgoingChecks,
     DueChecks,
     ClaimChecks,
     ReopenChecks,

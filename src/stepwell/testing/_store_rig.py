@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord
     from stepwell.errors import JournalError
-    from stepwell.journal._api import Clock, DoorRow, HotChange, HotRow, Note, OpenStatus, RunRow, Store
+    from stepwell.journal._api import Clock, DoorRow, HotChange, HotRow, Note, OpenStatus, Outgoing, RunRow, Store
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -140,9 +140,10 @@ class StoreRig:
         inbox_taken: Sequence[int] = (),
         blobs: Sequence[bytes] = (),
         rows: Sequence[DoorRow] = (),
+        facts: Sequence[Outgoing] = (),
     ) -> Batch:
         """A batch as the writer makes it: numbered after the lease's last row, encoded."""
-        batch = Batch(lease, records, change, notes=notes, inbox_taken=inbox_taken, blobs=blobs, rows=rows)
+        batch = Batch(lease, records, change, notes=notes, inbox_taken=inbox_taken, blobs=blobs, rows=rows, facts=facts)
         if records:
             batch.seq = lease.seq + 1 if seq is None else seq
             batch.data = encode_records(list(records))

@@ -1,5 +1,5 @@
 -- Writing batches. One statement, and one trip, for whatever a batch does, put together of the parts below:
---     with gate as (<batch_gate_…>), <batch_row>[, <batch_extras>] <batch_answer>
+--     with gate as (<batch_gate_…>), <batch_row>[, <batch_extras>][, <batch_facts>] <batch_answer>
 -- (the gates of a start and of an end close the parenthesis and open one of their own). All that is written hangs on
 -- the gate's row, so that it is all or nothing. Groups of like batches go by batch_append_many, _start_many, _end_many.
 --
@@ -152,13 +152,14 @@ where
 returning hot.rid
 
 -- name: batch_gate_set
--- Unpark and release. Locks hot's row by primary key.
+-- Unpark and release. Locks hot's row by primary key. An unpark may compare the inbox counter, as a park does.
 update stepwell.hot
 set
     status = %(status)s, wake_at = %(wake_at)s, waiting_for = null, reason = %(reason)s,
     owner = case when not %(release)s then owner end
 where
     hot.rid = %(rid)s and hot.epoch = %(epoch)s and coalesce(hot.owner, '') = %(owner)s
+    and (%(inbox)s is null or hot.inbox = %(inbox)s)
     and (%(before)s = 0 or exists (select from stepwell.record r where r.rid = %(rid)s and r.seq = %(before)s))
 returning hot.rid
 
@@ -214,6 +215,36 @@ rows_deleted as (
     delete from stepwell.door_row
     using gate, unnest(%(row_doors)s, %(row_kinds)s, %(row_keys)s, %(row_datas)s) as u (door, kind, key, data)
     where door_row.door = u.door and door_row.kind = u.kind and door_row.key = u.key and u.data is null
+)
+
+-- name: batch_lock
+-- Before a batch that tells other runs something, in the same transaction: all the hot rows that it will change, its own
+-- (where it does) and theirs, in order of rid, as groups lock theirs. So two runs that tell each other something do not
+-- wait in a circle, and a claim of one that is told waits. Finds them by run's index on id and hot's primary key.
+select hot.rid from stepwell.hot
+where hot.rid in (select run.rid from stepwell.run where run.id = any(%(ids)s) union all select %(rid)s)
+order by hot.rid
+for no key update
+
+-- name: batch_facts
+-- Facts for other runs, behind batch_lock; a run is named at most once. By run's index on id and hot's primary key. As
+-- fact_deliver: numbers rise in order of commit, since hot's row is locked.
+told as (
+    update stepwell.hot
+    set
+        inbox = hot.inbox + 1,
+        wake_at = case when hot.status = 'blocked' then hot.wake_at else %(now)s end
+    from
+        gate,
+        unnest(%(fact_ids)s, %(fact_kinds)s, %(fact_ats)s, %(fact_datas)s) as u (id, kind, at, data)
+        inner join stepwell.run on run.id = u.id
+    where hot.rid = run.rid
+    returning hot.rid, u.kind, u.at, u.data
+),
+
+delivered as (
+    insert into stepwell.inbox (rid, kind, at, data)
+    select told.rid, told.kind, told.at, told.data from told
 )
 
 -- name: batch_answer

@@ -136,6 +136,57 @@ select
     case when %(notify)s then pg_notify(%(channel)s, %(token)s)::text end
 from gate
 
+-- name: fact_deliver_claimed
+-- As fact_deliver, where a door's row decides. Locks hot's row first, by primary key, then door_row's by its own: of two
+-- with the same claim the second waits, at hot's row or for the new row to be committed, and finds that it has changed.
+-- `heard` is NULL where it is not as it was read; no row at all where the run is not open.
+with found as (
+    select hot.rid from stepwell.run inner join stepwell.hot on hot.rid = run.rid
+    where run.id = %(id)s
+    for no key update of hot
+),
+
+claimed_first as (
+    insert into stepwell.door_row (door, kind, key, data)
+    select %(door)s, %(claim_kind)s, %(key)s, %(claim_after)s from found
+    where %(claim_before)s is null
+    on conflict (door, kind, key) do nothing
+    returning door_row.key
+),
+
+claimed_next as (
+    update stepwell.door_row set data = %(claim_after)s
+    from found
+    where
+        door_row.door = %(door)s and door_row.kind = %(claim_kind)s and door_row.key = %(key)s
+        and door_row.data = %(claim_before)s
+    returning door_row.key
+),
+
+gate as (
+    update stepwell.hot
+    set
+        inbox = hot.inbox + 1,
+        wake_at = case when hot.status = 'blocked' then hot.wake_at else %(now)s end
+    from found
+    where hot.rid = found.rid and (exists (select from claimed_first) or exists (select from claimed_next))
+    returning hot.rid
+),
+
+put as (
+    insert into stepwell.inbox (rid, kind, at, data)
+    select gate.rid, %(kind)s, %(at)s, %(data)s from gate
+)
+
+select
+    gate.rid as heard, txid_current(),
+    case when %(notify)s and gate.rid is not null then pg_notify(%(channel)s, %(token)s)::text end
+from found left join gate on gate.rid = found.rid
+
+-- name: transaction_number
+-- Last in a transaction whose own statements do not tell it.
+select null::text, txid_current()
+
 -- name: transaction_outcome
 -- Committed, aborted or in progress; NULL if it is too long ago to be known.
 select txid_status(%(txid)s)

@@ -34,6 +34,10 @@ values (:rid, :queue, :function, :status, :owner, :epoch, :ttl, :inbox)
 -- Who may write the run; by hot's primary key, in the writing transaction.
 select epoch, owner, inbox from hot where rid = ?
 
+-- name: run_state
+-- After a commit in doubt: how a run stands. By the primary keys of run and hot.
+select run.status, hot.epoch, hot.owner, hot.status from run left join hot on hot.rid = run.rid where run.rid = ?
+
 -- name: hot_change
 -- Park, unpark, release: by hot's primary key, behind the fence.
 update hot set status = :status, reason = :reason, wake_at = :wake_at, waiting_for = :waiting_for,
@@ -53,9 +57,9 @@ update hot set owner = :worker, epoch = :epoch, status = :status, ttl = :ttl, wa
 where rid = :rid
 
 -- name: run_closed
--- An ended run, and how many facts nobody took.
+-- An ended run that is not being taken away, and how many facts nobody took.
 select id, queue, function, (select count(*) from inbox where inbox.rid = run.rid)
-from run where rid = ? and status is not null
+from run where rid = ? and status is not null and not exists (select 1 from gone where gone.rid = run.rid)
 
 -- name: run_open_again
 update run set status = null, reason = null, ended_at = null where rid = ?
@@ -72,6 +76,14 @@ insert into inbox (rid, kind, at, data) values (:rid, :kind, :at, :data)
 -- name: fact_there
 -- After a commit in doubt: whether the fact is in already. Index inbox_run.
 select 1 from inbox where rid = (select rid from run where id = :id) and kind = :kind and at = :at and data = :data
+
+-- name: claim_first
+-- A door's row that nobody has written yet, by primary key. Changes no row if somebody has.
+insert or ignore into door_row (door, kind, key, data) values (:door, :kind, :key, :after)
+
+-- name: claim_take
+-- A door's row as it was read, by primary key. Changes no row if it is another by now.
+update door_row set data = :after where door = :door and kind = :kind and key = :key and data = :before
 
 -- name: note_insert
 insert into note (rid, key, kind, at, data) values (?, ?, ?, ?, ?)

@@ -37,12 +37,31 @@ with recursive family (rid, id, open) as (
 )
 select rid, open from family
 
--- name: gc_detach
--- Out of the catalogue first, so that nobody can open again what is half away.
-delete from run where rid = ?
-
 -- name: gc_remember
+-- From now on nobody can open the run again: run_closed looks here.
 insert or ignore into gone (rid) values (?)
+
+-- name: gc_catalogued
+-- By run's primary key.
+select id from run where rid = ?
+
+-- name: gc_door_rows
+-- A piece of the rows that a run has in a door: a range of the primary key for each kind, found by a jump per kind.
+delete from door_row where door = :door and (kind, key) in (
+    with recursive kinds (kind) as (
+        select min(kind) from door_row where door = :door
+        union all
+        select (select min(kind) from door_row where door = :door and kind > kinds.kind)
+        from kinds where kinds.kind is not null
+    )
+    select door_row.kind, door_row.key from kinds cross join door_row
+    where door_row.door = :door and door_row.kind = kinds.kind and door_row.key >= :low and door_row.key < :high
+    limit :limit
+)
+
+-- name: gc_detach
+-- Out of the catalogue before its records go; the id is free again only now that no row of a door has it.
+delete from run where rid = ?
 
 -- name: gc_left
 select rid from gone order by rid limit ?
