@@ -545,3 +545,85 @@ def test_secrets_are_masked_in_what_hooks_are_told(run: Run, monkeypatch: pytest
 
 def test_outcomes_are_an_enum() -> None:
     assert [outcome.value for outcome in UserFunctionOutcome] == ["SUCCEEDED", "FAILED", "INCOMPLETE"]
+
+
+# -- what comes from outside, and what goes on to others
+
+
+def test_an_answer_that_came_between_lives(run: Run) -> None:
+    diary = Diary()
+    told: list[int] = []
+
+    class Answers(DurableInstrumentationPlugin):
+        def on_invocation_end(self, info: InvocationEndInfo) -> None:
+            if info.status is InvocationStatus.PENDING and not told:
+                told.append(1)
+                run.engine.send_callback_success(callback.pop(), "yes")
+
+    callback: list[str] = []
+
+    def handler(event: Any, context: Any) -> Any:
+        asked = context.create_callback("ask")
+        context.step(lambda _: callback.append(asked.callback_id), name="send")
+        answer = asked.result()
+        diary.note(f"user code has {answer}", None)
+        return answer
+
+    assert run(handler, plugins=[diary, Answers()]) == "yes"
+    assert diary.lines == [
+        "life", "start ask", "start send", "call send", "left send SUCCEEDED", "end send SUCCEEDED", "life PENDING",
+        "life again", "end ask SUCCEEDED", "user code has yes", "life SUCCEEDED",
+    ]  # fmt: skip
+    again = [info for info in diary.infos if isinstance(info, InvocationStartInfo)][1]
+    assert [(op.name, op.status, op.result) for op in again.updated_operations] == [
+        ("ask", OperationStatus.SUCCEEDED, "yes")
+    ]
+    assert diary.of("end ask SUCCEEDED").operation_type is OperationType.CALLBACK
+
+
+def test_signals_and_invoked_runs(run: Run) -> None:
+    diary = Diary()
+    run.engine.register(durable_execution(name="double")(lambda event, context: event * 2))
+
+    def handler(event: Any, context: Any) -> Any:
+        run.engine.get_run("waits").signal("go", 4)
+        return context.invoke("double", context.wait_signal("go"), name="call")
+
+    assert run(handler, id="waits", plugins=[diary]) == 8
+    told = [line for line in diary.lines if line.startswith(("start", "end"))]
+    assert [line for line in told if not line.endswith("again")] == [
+        "start go", "end go SUCCEEDED", "start call", "end call SUCCEEDED",
+    ]  # fmt: skip
+    assert diary.of("end call SUCCEEDED").operation_type is OperationType.CHAINED_INVOKE
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_plugins_tell_those_of_the_runs_that_are_invoked(
+    run: Run, colour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = Diary()
+
+    class Provides(DurableInstrumentationPlugin):
+        def provide_propagation_metadata(self, info: OperationInfo) -> dict[str, str]:
+            return {"from": str(info.name), "who": "first"}
+
+    class Overrides(DurableInstrumentationPlugin):
+        def provide_propagation_metadata(self, info: OperationInfo) -> dict[str, str]:
+            return {"who": "second"}
+
+    class Broken(DurableInstrumentationPlugin):
+        def provide_propagation_metadata(self, info: OperationInfo) -> dict[str, str]:
+            raise ValueError("nothing to tell")
+
+    target = durable_execution(name="told", plugins=[child])(lambda event, context: 1)
+
+    async def async_parent(event: Any, context: Any) -> Any:
+        return await context.invoke(target, None, name="call")
+
+    def parent(event: Any, context: Any) -> Any:
+        return context.invoke(target, None, name="call")
+
+    plugins = [Provides(), Overrides(), Broken()]
+    assert run(async_parent if colour == "async" else parent, plugins=plugins) == 1
+    assert child.infos[0].metadata == {"from": "call", "who": "second"}
+    assert "provide_propagation_metadata raised" in caplog.text

@@ -312,3 +312,22 @@ def test_a_killed_run_is_one_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     engine.stop()
     assert len(exported.traces()) == 1
     assert 0 < len(before) < len(documents)
+
+
+def test_an_invoked_run_hangs_in_the_trace_of_the_one_that_invoked_it(engine: Engine, traced: Traced) -> None:
+    child = durable_execution(name="child")(lambda event, context: context.step(lambda _: 1, name="inner"))
+    parent = durable_execution(name="parent")(lambda event, context: context.invoke(child, None, name="call"))
+    assert engine.run(parent) == 1
+    exported = traced.exported
+    assert len(exported.traces()) == 1
+    inner = ["child", "succeeded", [], [["inner", "succeeded", [[1, True]], []]]]
+    assert exported.tree() == [["parent", "succeeded", [], [["call", "succeeded", [], [inner]]]]]
+
+
+def test_a_run_started_in_a_step_is_linked_to_the_outer_one(engine: Engine, traced: Traced) -> None:
+    inner = durable_execution(name="inner")(lambda event, context: 1)
+    outer = durable_execution(name="outer")(lambda event, context: context.step(lambda _: engine.run(inner), name="go"))
+    engine.run(outer, id="outer")
+    spans = {span.name: span for span in traced.exporter.get_finished_spans()}
+    assert [link.context.span_id for link in spans["inner"].links] == [spans["outer"].context.span_id]
+    assert spans["inner"].context.trace_id != spans["outer"].context.trace_id

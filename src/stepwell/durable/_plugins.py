@@ -38,7 +38,7 @@ from stepwell.runtime._values import text_of
 from stepwell.serde import capture, to_error_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stepwell.core import Op, Payload
     from stepwell.durable._plugin_list import Plugins
@@ -113,6 +113,7 @@ class PluginObserver(Observer):
             "is_first_invocation": life.lease.epoch == 1,
             "execution_start_time": time_of(started.at) if started is not None else None,
             "execution_input": self._text(run.input, "input"),
+            "metadata": dict(started.metadata) if started is not None else {},
             "operations": tuple(self._info(op) for op in list(run.ops.values()) if is_operation(op)),
         }
 
@@ -169,6 +170,19 @@ class PluginObserver(Observer):
         """It was begun by an earlier life and is still open."""
         if is_operation(op):
             self._call("on_operation_start", self._info(op, is_replayed=True))
+
+    def metadata(self, life: Life, op: Op) -> Mapping[str, str]:
+        """What the plugins provide for the run that an operation is about to start; of two, the later one wins."""
+        found: dict[str, str] = {}
+        for plugin in self._plugins:
+            hook = getattr(plugin, "provide_propagation_metadata", None)
+            if hook is None:
+                continue
+            try:
+                found |= {str(name): str(text) for name, text in (hook(self._info(op)) or {}).items()}
+            except Exception as error:
+                complain_once(plugin, "provide_propagation_metadata", error)
+        return found
 
     # -- bodies
 

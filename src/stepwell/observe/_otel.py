@@ -7,9 +7,10 @@ parent, which may be emitted later still.
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepwell.core import (
     RunCancelled,
@@ -25,9 +26,11 @@ from stepwell.errors import MissingExtra
 from stepwell.runtime._observe import Observer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.trace import Link, Tracer, TracerProvider
 
-    from stepwell.core import Op
+    from stepwell.core import Op, RunStarted
     from stepwell.errors import ErrorRecord
     from stepwell.runtime._life import Life
     from stepwell.runtime._live import Ending
@@ -39,9 +42,24 @@ _ids: ContextVar[tuple[int, int] | None] = ContextVar("stepwell_span_ids", defau
 """Trace and span id of the span that is being made here."""
 
 
-def trace_id(run_id: str) -> int:
-    """The trace of a run."""
-    return int.from_bytes(blake2b(f"stepwell:trace:{run_id}".encode(), digest_size=16).digest(), "big") or 1
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+class Trace(NamedTuple):
+    """The trace that a run belongs to. ``parent``: the span of the run that invoked it, where that was told."""
+
+    number: int
+    parent: int | None = None
+    sampled: bool | None = None
+
+
+def trace_of(run_id: str, started: RunStarted | None) -> Trace:
+    """The trace of a run: of the one that invoked it, if that was observed, too; else its own."""
+    told = dict(started.metadata).get("traceparent", "") if started is not None else ""
+    found = _TRACEPARENT.fullmatch(told)
+    if found is not None:
+        return Trace(int(found[1], 16), int(found[2], 16), bool(int(found[3], 16) & 1))
+    return Trace(int.from_bytes(blake2b(f"stepwell:trace:{run_id}".encode(), digest_size=16).digest(), "big") or 1)
 
 
 def span_id(run_id: str, *what: object) -> int:
@@ -121,29 +139,30 @@ class OpenTelemetry(Observer):
             tracer.id_generator = _Ids(ids)
         return tracer  # type: ignore[no-any-return]
 
-    def _span_context(self, tracer: Any, run_id: str, span: int) -> Any:
+    def _span_context(self, tracer: Any, of: Trace, span: int) -> Any:
         """A span as its children see it. Whether a trace is sampled is the root's question, asked by its id alone."""
-        trace = self._trace
-        number = trace_id(run_id)
-        sampled = tracer.sampler.should_sample(None, number, "run").decision.is_sampled()
+        trace, sampled = self._trace, of.sampled
+        if sampled is None:
+            sampled = tracer.sampler.should_sample(None, of.number, "run").decision.is_sampled()
         flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if sampled else trace.TraceFlags.DEFAULT)
-        return trace.SpanContext(number, span, is_remote=False, trace_flags=flags)
+        return trace.SpanContext(of.number, span, is_remote=False, trace_flags=flags)
 
-    def _under(self, tracer: Any, run_id: str, span: int) -> Any:
+    def _under(self, tracer: Any, of: Trace, span: int) -> Any:
         """An OpenTelemetry context in which this span is the current one."""
         trace = self._trace
-        parent = trace.NonRecordingSpan(self._span_context(tracer, run_id, span))
-        return trace.set_span_in_context(parent, self._context.Context())
+        return trace.set_span_in_context(
+            trace.NonRecordingSpan(self._span_context(tracer, of, span)), self._context.Context()
+        )
 
     def _emit(
-        self, run_id: str, span: int, parent: int | None, name: str, times: tuple[int, int],
-        attributes: dict[str, Any], error: ErrorRecord | None, *, links: tuple[Link, ...] = (),
+        self, of: Trace, span: int, parent: int | None, name: str, times: tuple[int, int], attributes: dict[str, Any],
+        error: ErrorRecord | None, *, links: tuple[Link, ...] = (),
     ) -> None:  # fmt: skip
         tracer = self._tracer()
         if tracer is None:
             return
-        under = self._context.Context() if parent is None else self._under(tracer, run_id, parent)
-        token = _ids.set((trace_id(run_id), span))
+        under = self._context.Context() if parent is None else self._under(tracer, of, parent)
+        token = _ids.set((of.number, span))
         try:
             made = tracer.start_span(
                 name, under, attributes=attributes, links=links, start_time=times[0] * 1000, record_exception=False
@@ -162,26 +181,29 @@ class OpenTelemetry(Observer):
 
     def on_commit(self, committed: Committed) -> None:
         """Emit the spans of what has ended."""
+        of = trace_of(committed.run_id, committed.started)
         for change in committed.changes:
             record, op = change.record, change.op
             if isinstance(record, _RUN_ENDS):
-                self._run(committed, record)
+                self._run(of, committed, record)
             if op is None or not is_operation(op):
                 continue
             if isinstance(record, _ATTEMPT_ENDS):
-                self._attempt(committed, op, record)
+                self._attempt(of, committed, op, record)
             if op.ended:
-                self._operation(committed, change, op)
+                self._operation(of, committed, change, op)
 
-    def _attempt(self, committed: Committed, op: Op, record: StepRetryPlanned | StepSucceeded | StepFailed) -> None:
+    def _attempt(
+        self, of: Trace, committed: Committed, op: Op, record: StepRetryPlanned | StepSucceeded | StepFailed
+    ) -> None:
         attributes = {"stepwell.run_id": committed.run_id, "stepwell.key": op.key, "stepwell.attempt": op.attempt}
         self._emit(
-            committed.run_id, attempt_span(committed.run_id, op.key, op.attempt), op_span(committed.run_id, op.key, op),
+            of, attempt_span(committed.run_id, op.key, op.attempt), op_span(committed.run_id, op.key, op),
             f"{name_of(op)} #{op.attempt}", (op.attempt_at or op.started_at, record.at), attributes,
             getattr(record, "error", None),
         )  # fmt: skip
 
-    def _operation(self, committed: Committed, change: Change, op: Op) -> None:
+    def _operation(self, of: Trace, committed: Committed, change: Change, op: Op) -> None:
         run_id, parent = committed.run_id, change.parent
         attributes = {
             "stepwell.run_id": run_id, "stepwell.key": op.key, "stepwell.kind": op.kind,
@@ -190,9 +212,9 @@ class OpenTelemetry(Observer):
         above = run_span(run_id, committed.ends) if parent is None else op_span(run_id, parent.key, parent)
         error = op.error if op.status == "failed" else None
         times = (op.started_at or op.ended_at, op.ended_at)
-        self._emit(run_id, op_span(run_id, op.key, op), above, name_of(op), times, attributes, error)
+        self._emit(of, op_span(run_id, op.key, op), above, name_of(op), times, attributes, error)
 
-    def _run(self, committed: Committed, end: RunSucceeded | RunFailed | RunCancelled | RunTimedOut) -> None:
+    def _run(self, of: Trace, committed: Committed, end: RunSucceeded | RunFailed | RunCancelled | RunTimedOut) -> None:
         run_id, started = committed.run_id, committed.started
         attributes: dict[str, Any] = {
             "stepwell.run_id": run_id, "stepwell.function": committed.function,
@@ -203,23 +225,23 @@ class OpenTelemetry(Observer):
             attributes |= {"stepwell.door": started.door, "stepwell.tags": started.tags}
             if started.parent is not None:
                 attributes["stepwell.parent"] = started.parent
-                links = self._links(started.parent)
+                links = self._links(started.parent) if of.parent is None else ()
         times = (committed.began_at, end.at)
         span = run_span(run_id, committed.ends)
-        self._emit(run_id, span, None, committed.function, times, attributes, getattr(end, "error", None), links=links)
+        self._emit(of, span, of.parent, committed.function, times, attributes, getattr(end, "error", None), links=links)
 
     def _links(self, parent: str) -> tuple[Link, ...]:
         """To the run that started this one."""
         tracer = self._tracer()
         if tracer is None:
             return ()
-        return (self._trace.Link(self._span_context(tracer, parent, run_span(parent, 0))),)
+        return (self._trace.Link(self._span_context(tracer, trace_of(parent, None), run_span(parent, 0))),)
 
     # -- what runs
 
     def on_life_start(self, life: Life, news: tuple[Change, ...]) -> None:
         """The handler runs under the run's span."""
-        self._tokens[id(life)] = self._attach(life.run.id, run_span(life.run.id, life.run.ends))
+        self._tokens[id(life)] = self._attach(life, run_span(life.run.id, life.run.ends))
 
     def on_life_end(self, life: Life, ending: Ending) -> None:
         """And no longer."""
@@ -232,15 +254,26 @@ class OpenTelemetry(Observer):
         if body.again:
             return None
         span = attempt_span(run.id, body.key, body.attempt) if body.attempt else op_span(run.id, body.key, op)
-        return self._attach(run.id, span)
+        return self._attach(body.life, span)
 
     def on_body_end(self, body: BodyView, outcome: Outcome, error: BaseException | None, token: Any) -> None:
         """And no longer."""
         self._detach(token)
 
-    def _attach(self, run_id: str, span: int) -> Any:
+    def metadata(self, life: Life, op: Op) -> Mapping[str, str]:
+        """A run that this one invokes hangs its spans under the operation that invokes it."""
         tracer = self._tracer()
-        return None if tracer is None else self._context.attach(self._under(tracer, run_id, span))
+        if tracer is None:
+            return {}
+        run = life.run
+        seen = self._span_context(tracer, trace_of(run.id, run.started), op_span(run.id, op.key, op))
+        return {"traceparent": f"00-{seen.trace_id:032x}-{seen.span_id:016x}-{int(seen.trace_flags):02x}"}
+
+    def _attach(self, life: Life, span: int) -> Any:
+        tracer = self._tracer()
+        if tracer is None:
+            return None
+        return self._context.attach(self._under(tracer, trace_of(life.run.id, life.run.started), span))
 
     def _detach(self, token: Any) -> None:
         if token is not None:

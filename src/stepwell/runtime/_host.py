@@ -411,11 +411,14 @@ _NOBODY = _Nobody()
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep."""
+    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep; and what the
+    observers of the run above tell those of the child.
+    """
 
     parent_key: str | None
     tenant: str | None
     depth: int
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> RunStarted:
@@ -425,8 +428,7 @@ def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> Ru
     )
     if place is None:
         return started
-    of = {"parent_key": place.parent_key, "tenant": place.tenant, "depth": place.depth}
-    return msgspec.structs.replace(started, **of)
+    return msgspec.structs.replace(started, **msgspec.structs.asdict(place))
 
 
 class NoChildren:

@@ -17,7 +17,7 @@ import msgspec
 from stepwell.core import AnyRecord, Op, RunStarted, fold, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from stepwell.core import RunState
@@ -94,6 +94,10 @@ class Observer:
 
     def on_body_end(self, body: BodyView, outcome: Outcome, error: BaseException | None, token: Any) -> None:
         """The body was left."""
+
+    def metadata(self, life: Life, op: Op) -> Mapping[str, str]:
+        """What the observers of the run that this operation starts are to be told; recorded with its start."""
+        return {}
 
     def on_life_end(self, life: Life, ending: Ending) -> None:
         """The life has ended: parked, ended, or given up."""
@@ -206,6 +210,16 @@ class Watch:
                 self._deliverer = None
                 return None
             return self._queue.popleft()
+
+    def metadata(self, op: Op) -> tuple[tuple[str, str], ...]:
+        """What the observers of the run that an operation is about to start are told; secrets masked."""
+        self.deliver()
+        found: dict[str, str] = {}
+        for observer in self._observers:
+            told = self._tell(observer, "metadata", self._life, copied(op)) or {}
+            found |= {str(name): str(text) for name, text in told.items()}
+        masked: dict[str, str] = self._life.redactor.redact_value(found)
+        return tuple(masked.items())
 
     def body(self, scope: Scope, key: str, attempt: int = 0) -> Body:
         """``with watch.body(...):`` around the call of a body, on its thread."""
