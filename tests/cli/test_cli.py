@@ -149,6 +149,7 @@ def test_no_wait_and_cancel(cli: Cli) -> None:
     )
     again = cli("run", "app.py:handler", "--id", "w", "--no-wait", code=5)
     assert again.stdout == "", "a second caller does not wait either"
+    assert "stepwell resume w" in cli("resume", "w", "--no-wait", code=5).stderr
     assert "would cancel run w" in cli("cancel", "w", "--dry-run").stdout
     assert "run w is cancelled" in cli("cancel", "w").stderr
     cli("cancel", "w", code=2)
@@ -227,7 +228,28 @@ def test_a_signal_inside_a_body_hands_the_lease_back(cli: Cli, number: int, code
     assert (out, process.returncode) == ("", code)
     assert errors.endswith("interrupted; continue with: stepwell resume nap\n")
     assert json.loads(cli("show", "nap", "--json").stdout)["status"] == "interrupted"
-    assert "stepwell resume nap" in cli("doctor").stdout
+    sick = cli("doctor", code=1).stdout
+    assert "run nap is interrupted" in sick
+    assert "stepwell resume nap" in sick
+    assert "nothing is wrong" not in sick
+    assert len(json.loads(cli("doctor", "--json", code=1).stdout)["stuck"]) == 1
+
+
+@pytest.mark.parametrize("number, code, options", [(signal.SIGINT, 130, ()), (signal.SIGTERM, 143, ("--drain",))])
+def test_a_worker_that_is_stopped_says_so(cli: Cli, number: int, code: int, options: tuple[str, ...]) -> None:
+    """`--drain && next` must not go on: 0 says that nothing is open, and a run of this worker is."""
+    cli("run", "app.py:handler", "--input", '{"wait": 60}', "--id", "w", "--detach")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stepwell.cli", "worker", "app.py", *options],
+        cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "waiting" not in cli("ls").stdout:
+        assert process.poll() is None
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert "nothing is wrong" in cli("doctor").stdout
 
 
 def test_dry_runs_and_looking_write_nothing(cli: Cli) -> None:

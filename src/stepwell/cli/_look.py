@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from stepwell.cli._errors import PARKED, say
+from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, write_array
 from stepwell.cli._tables import print_table, short_time
@@ -128,7 +129,8 @@ def wait(run_id: str, timeout: float | None, *, as_json: bool, store: str | None
     with opened(store, write=False) as engine:
         row = engine.find(run_id)
         try:
-            engine.get_run(row.id).wait(timeout)
+            with live_bar(engine, row.id, wanted=not as_json):
+                engine.get_run(row.id).wait(timeout)
         except TimeoutError as error:
             say(f"error: {error}", f"stepwell show {row.id}")
             return PARKED

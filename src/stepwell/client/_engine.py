@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -20,7 +22,7 @@ from stepwell.durable._program import DurableProgram
 from stepwell.errors import DuplicateRun, StepwellError, UnknownRun, UsageError
 from stepwell.journal import NewRun, RunExists, RunFilter, SystemClock, open_store, store_url
 from stepwell.runtime import Host, current_life
-from stepwell.runtime._host import NoChildren
+from stepwell.runtime._nobody import NoChildren
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from stepwell.journal import Clock, HotRow, RunRow, Store
     from stepwell.runtime import Life
     from stepwell.runtime._observe import Observer
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
@@ -86,6 +90,7 @@ class Engine:
         self._host = host
         self._lock = threading.Lock()
         self._drive: Drive | None = None
+        _engines.add(self)
 
     def __repr__(self) -> str:
         return f"<Engine {self.store.url if self._store else self.url.rsplit('@', 1)[-1]}>"
@@ -376,3 +381,13 @@ def _refuse_loop() -> None:
         return
     message = "stepwell.run would block the running event loop; use await stepwell.run_async(...)"
     raise UsageError(message)
+
+
+def _after_fork() -> None:
+    # In a forked child an engine has neither threads nor connections that are its own: a use opens them anew.
+    for engine in list(_engines):
+        engine._lock = threading.Lock()
+        engine._host = engine._drive = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -12,7 +12,7 @@ from stepwell.client._outcome import Reader, state_of
 from stepwell.client._views import callback_object, shown_status
 from stepwell.core import Reopened, decode_records
 from stepwell.durable._program import DurableProgram
-from stepwell.errors import BadArguments, ErrorObject, UsageError
+from stepwell.errors import BadArguments, ErrorObject, RunHeld, UsageError
 from stepwell.journal import RunFilter
 from stepwell.runtime import CANCEL, encode_cancel
 from stepwell.runtime._values import text_of
@@ -247,6 +247,7 @@ class RunHandle:
 
         Raises:
             UsageError: it is open, has succeeded (and nothing is forced), its steps were undone, or a name is unknown.
+            RunHeld: somebody else was quicker.
         """
         row, run = self._row, self._run
         values = {name: serde.encode(value, place=name) for name, value in (set or {}).items()}
@@ -266,14 +267,16 @@ class RunHandle:
         host = self._engine.host
         if row.status == "blocked":
             hot = host.store.hot_get(self.id)
-            life = None if hot is None else host.take(hot, program, "retry")
+            life = None
+            if hot is not None and hot.owner is None and hot.status == "blocked":  # or somebody alive has it by now
+                life = host.take(hot, program, "retry")
             if life is not None:
                 life.commit(None, (record,))
         else:
             life = host.reopen(row, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
-            raise UsageError(message)
+            raise RunHeld(message, run_id=self.id, hint=f"stepwell wait {self.id}")
         return life
 
     def _check_retry(self, row: RunRow, run: RunState, names: Sequence[str], *, forced: bool) -> None:

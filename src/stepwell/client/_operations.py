@@ -24,6 +24,8 @@ from stepwell.runtime._values import text_of
 from stepwell.serde import to_error_object
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepwell.core import Kind
     from stepwell.journal import Store
 
@@ -56,8 +58,12 @@ TYPES: dict[Kind, OperationType] = {
 """What is not here is a context."""
 
 
-def operations_of(store: Store, run: RunState) -> list[Operation]:
-    """Top-level operations in call order, with what is inside them; recorded world and undo left out."""
+def operations_of(store: Store, run: RunState, *, text: bool = False) -> list[Operation]:
+    """Top-level operations in call order, with what is inside them; recorded world and undo left out.
+
+    ``text``: results are the recorded text, not values.
+    """
+    read = _text if text else _result
     children: dict[str, list[Op]] = {}
     for op in run.ops.values():
         if op.kind in SUB_TYPES and not op.key.startswith("undo/"):
@@ -65,12 +71,12 @@ def operations_of(store: Store, run: RunState) -> list[Operation]:
             while parent and parent not in run.ops:
                 parent = parent_of(parent)
             children.setdefault(parent, []).append(op)
-    return [_operation(store, op, children, "") for op in children.get("", ())]
+    return [_operation(lambda op: read(store, op), op, children, "") for op in children.get("", ())]
 
 
-def _operation(store: Store, op: Op, children: dict[str, list[Op]], parent: str) -> Operation:
+def _operation(read: Callable[[Op], Any], op: Op, children: dict[str, list[Op]], parent: str) -> Operation:
     error = None if op.error is None else to_error_object(op.error)
-    result = _result(store, op) if op.status == "succeeded" else None
+    result = read(op) if op.status == "succeeded" else None
     kind = TYPES.get(op.kind, OperationType.CONTEXT)
     step = StepDetails(op.attempt, _time(op.until) if op.status == "planned" else None, result, error)
     return Operation(
@@ -87,7 +93,7 @@ def _operation(store: Store, op: Op, children: dict[str, list[Op]], parent: str)
         wait_details=WaitDetails(_time(op.until)) if kind is OperationType.WAIT else None,
         callback_details=CallbackDetails(op.callback_id or "", result, error) if op.kind == "callback" else None,
         chained_invoke_details=(ChainedInvokeDetails(result, error) if kind is OperationType.CHAINED_INVOKE else None),
-        child_operations=tuple(_operation(store, child, children, op.key) for child in children.get(op.key, ())),
+        child_operations=tuple(_operation(read, child, children, op.key) for child in children.get(op.key, ())),
     )
 
 
@@ -106,6 +112,10 @@ def _status(op: Op) -> OperationStatus:
 
 def _time(at: int) -> datetime | None:
     return datetime.fromtimestamp(at / US, UTC) if at else None
+
+
+def _text(store: Store, op: Op) -> str | None:
+    return None if op.payload is None else text_of(cast("Any", Reader(store)), op.payload, op.key)
 
 
 def _result(store: Store, op: Op) -> Any:

@@ -121,6 +121,9 @@ def _step_started(run: RunState, r: StepStarted) -> None:
     if op is None:
         run.ops[r.key] = op = Op(r.key, r.kind, "started")
         op.started_at = r.at
+        if r.weight is not None:
+            op.weight = r.weight
+        run.reached.step_begun(r.key, r.weight)
     else:
         op.status = _next(run, r, r.key, op)
         op.attempt_at = r.at
@@ -132,8 +135,6 @@ def _step_started(run: RunState, r: StepStarted) -> None:
         op.sub_type = r.sub_type
     if r.fingerprint is not None:
         op.fingerprint = r.fingerprint
-    if r.weight is not None:
-        op.weight = r.weight
     run.executing.add(r.key)
 
 
@@ -146,6 +147,7 @@ def _step_succeeded(run: RunState, r: StepSucceeded) -> None:
     op.payload = r.payload
     op.ended_at = r.at
     run.executing.discard(r.key)
+    run.reached.ended(op)
     if r.undo:
         op.undo = True
         run.undoable.append(r.key)
@@ -159,6 +161,7 @@ def _step_failed(run: RunState, r: StepFailed) -> None:
     op = cast("Op", op)
     op.status, op.error, op.ended_at = status, r.error, r.at
     run.executing.discard(r.key)
+    run.reached.ended(op)
     _finished(run)
 
 
@@ -190,6 +193,7 @@ def _ended(run: RunState, r: WaitEnded | ScopeSucceeded | ScopeFailed | ScopeCan
             op.error = r.error
         case _:
             pass
+    run.reached.ended(op)
     _finished(run)
 
 
@@ -200,6 +204,7 @@ def _scope_started(run: RunState, r: ScopeStarted) -> None:
     else:
         op.status = _next(run, r, r.key, op)
     op.name, op.sub_type, op.total, op.weight, op.started_at = r.name, r.sub_type, r.total, r.weight, r.at
+    run.reached.scope_begun(r.key, r.total, r.weight)
 
 
 def _recorded(run: RunState, r: Recorded) -> None:
@@ -222,6 +227,7 @@ def _operation_cancelled(run: RunState, r: OperationCancelled) -> None:
     run.ops[r.key] = op = op or Op(r.key, r.kind, status)
     op.status, op.ended_at = status, r.at
     run.executing.discard(r.key)
+    run.reached.ended(op)
 
 
 def _outside_started(run: RunState, r: CallbackCreated | InvokeStarted | SignalAwaited, kind: Kind) -> Op:
@@ -393,6 +399,7 @@ def _reopened(run: RunState, r: Reopened) -> None:
         # A batch that ends anew decides anew which branches it lets go of.
         if op.status == "cancelled" and _is_reopened(run, parent_of(op.key)):
             _reopen(op)
+    run.reached.count_anew(run.ops.values())
 
 
 def _reopen(op: Op) -> None:

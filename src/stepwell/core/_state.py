@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from stepwell.core._progress import Reached
+
 if TYPE_CHECKING:
     from stepwell.core._records import (
         CancelRequested,
@@ -117,6 +119,7 @@ class RunState:
         """How many of them code has been given, by name: the first ones."""
         self.published: dict[str, Payload] = {}
         """The latest value under each published name."""
+        self.reached = Reached()
 
     @property
     def input(self) -> Payload:

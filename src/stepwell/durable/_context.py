@@ -111,7 +111,7 @@ class DurableContext(Operations):
 
     def wait(self, duration: Any, name: str | None = None) -> None:
         """Wait for a `Duration` (or seconds, timedelta), counted from the first call, whoever is alive meanwhile."""
-        self._wait(duration, name)
+        return self._wait(duration, name)  # type: ignore[no-any-return]
 
     def run_in_child_context(
         self, func: Callable[..., T], name: str | None = None, config: ChildConfig[T] | None = None

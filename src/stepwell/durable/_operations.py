@@ -303,6 +303,8 @@ class Operations:
 
     def _batch(self, asked: Any) -> Any:
         run = self._scope.life.run
+        if (seen := self._scope.life.asked) is not None:
+            seen.batch(run.ops.get(asked.want.key), asked)
         if self._must_look(asked.want.key) or (self._scope.life.replay_only and asked.want.key in run.ops):
             return self._go(_look_inside_batch(self, asked), self._crew(asked))
         return self._go(batch(run, asked), self._crew(asked))
@@ -382,8 +384,11 @@ class Operations:
         if not key:
             raise ValidationError("once needs a key")
         place = child_key(self._scope.key, label(key), 1)
-        if (watch := self._scope.life.watch) is not None and not self._scope.life.replay_only:
-            watch.replayed(place)
+        life = self._scope.life
+        if life.watch is not None and not life.replay_only:
+            life.watch.replayed(place)
+        if (asked := life.asked) is not None:
+            asked.keys.add(place)
         codec = codec_for(None, "")
 
         def body(attempt: Attempt) -> Any:

@@ -10,6 +10,7 @@ from stepwell.errors import ValidationError
 from stepwell.runtime._strand import Strand
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Generator, Sequence
 
     from stepwell.core import Flow
@@ -103,7 +104,13 @@ class AsyncPending(Pending[T]):
         super().__init__(context)
         self._task = asyncio.ensure_future(work)
         self._context._scope.life.tasks.add(self._task)
-        self._task.add_done_callback(self._context._scope.life.tasks.discard)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        """Nobody may ever ask for it: what a life that is over raises is not to be reported by the loop."""
+        self._context._scope.life.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     def __await__(self) -> Generator[Any, None, T]:
         return self.result().__await__()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
     from stepwell.runtime._observe import Observer
+    from stepwell.runtime._on_loop import OnLoop
     from stepwell.runtime._scope import Scope
 
 
@@ -58,7 +59,7 @@ class Codec(Protocol):
 class Attempt:
     """What the runtime tells a step's body about the attempt that calls it."""
 
-    __slots__ = ("attempt", "connection", "job", "key", "last_heartbeat_at", "name", "over", "scope", "state")
+    __slots__ = ("attempt", "awaited", "connection", "key", "last_heartbeat_at", "name", "over", "scope", "state")
 
     def __init__(self, scope: Scope, key: str, name: str | None, attempt: int, state: Payload = None) -> None:
         self.scope = scope
@@ -68,8 +69,24 @@ class Attempt:
         self.state = state
         self.connection: Any = None
         self.last_heartbeat_at = 0.0
+        self.awaited: OnLoop | None = None
+        """In a sync run: its async body, which can be cancelled."""
         self.over = False
         """The attempt timed out: what its body says from here on is dropped."""
+
+
+class Remote:
+    """What an attempt calls in another process, and who hears what the body says there (`executors.Hear`)."""
+
+    __slots__ = ("args", "func", "hear", "kwargs")
+
+    def __init__(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], hear: Callable[[str, Any], bool]
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.hear = hear
 
 
 class Body:
@@ -90,7 +107,7 @@ class Body:
         executor: Any = None,
         transactional: Any = False,
         finish: Callable[[Any, Attempt], tuple[bool, float]] | None = None,
-        remote: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None,
+        remote: Callable[[Attempt], Remote] | None = None,
     ) -> None:
         self.call = call
         self.codec = codec
@@ -102,7 +119,7 @@ class Body:
         self.finish = finish
         """For polls: the new state to (stop, delay in seconds)."""
         self.remote = remote
-        """For executors outside this process: function (its first argument the step's context), arguments, keywords."""
+        """For executors outside this process: what one attempt calls there."""
 
 
 class ScopeBody(Protocol):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, Failed
-from stepwell.errors import StepTimeoutError
+from stepwell.errors import StepInterruptedError, StepTimeoutError
+from stepwell.executors import Stopped, TimeUp
 from stepwell.runtime._api import Attempt, LifeOver, ReplayEnd
+from stepwell.runtime._on_loop import OnLoop
 from stepwell.runtime._scope import current_attempt
 from stepwell.runtime._threads import Job
 from stepwell.runtime._values import failed, pack
@@ -45,7 +48,6 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
         return failed(life, error)
     finally:
         attempt.over = True
-        life.partial.pop(want.key, None)
 
 
 def _inline(attempt: Attempt, body: Body) -> Any:
@@ -54,7 +56,7 @@ def _inline(attempt: Attempt, body: Body) -> Any:
         if attempt.scope.life.watch is None:
             return _called(attempt, body)
         if body.is_async:
-            return attempt.scope.life.host.await_on_loop(awaited_watched(attempt, body))
+            return _on_loop(attempt, awaited_watched(attempt, body))
         with watched(attempt):
             return _called(attempt, body)
     finally:
@@ -63,9 +65,7 @@ def _inline(attempt: Attempt, body: Body) -> Any:
 
 def _called(attempt: Attempt, body: Body) -> Any:
     value = body.call(attempt)
-    if hasattr(type(value), "__await__"):
-        value = attempt.scope.life.host.await_on_loop(value)
-    return value
+    return _on_loop(attempt, value) if hasattr(type(value), "__await__") else value
 
 
 def watched(attempt: Attempt) -> AbstractContextManager[None]:
@@ -78,6 +78,22 @@ async def awaited_watched(attempt: Attempt, body: Body) -> Any:
     """An async body, likewise."""
     with watched(attempt):
         return await body.call(attempt)
+
+
+def _on_loop(attempt: Attempt, work: Any) -> Any:
+    """Wait here for an async body, which runs on the engine's loop."""
+    if attempt.over:  # its time was up before it began
+        if hasattr(work, "close"):
+            work.close()
+        raise CancelledError
+    awaited = attempt.awaited = OnLoop(attempt.scope.life.host.loop(), work)
+    if attempt.over:
+        awaited.cancel()  # just now, and who found that may not have seen it
+    try:
+        return awaited.result()
+    except BaseException:
+        awaited.cancel()  # an interruption came to this thread; after its own end this is harmless
+        raise
 
 
 def _special(attempt: Attempt, body: Body, want: StepWanted) -> Any:
@@ -103,10 +119,26 @@ def done(attempt: Attempt, body: Body, want: StepWanted, value: Any) -> Done:
 def elsewhere(attempt: Attempt, body: Body) -> Any:
     """Run where an executor says, outside this process: the function gets a `StepContext` that can be pickled."""
     assert body.remote is not None
-    func, args, kwargs = body.remote
-    executor = attempt.scope.life.host.executor(body.executor)
-    with watched(attempt):
-        return executor.call(func, args, kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
+    remote, host, name = body.remote(attempt), attempt.scope.life.host, attempt.name or attempt.key
+    executor: Any = host.executor(body.executor)
+    if not hasattr(executor, "converse"):
+        with watched(attempt):
+            return executor.call(remote.func, remote.args, remote.kwargs, timeout=body.timeout, name=name)
+    clock = host.clock
+    begun = attempt.last_heartbeat_at = clock.monotonic()
+    try:
+        with watched(attempt):
+            return executor.converse(
+                remote.func, remote.args, remote.kwargs, name=name, hear=remote.hear,
+                left=lambda: remaining(attempt, body, begun, clock.monotonic()),
+            )  # fmt: skip
+    except TimeUp:
+        attempt.over = True
+        raise timed_out(attempt, body, begun, clock.monotonic()) from None
+    except Stopped:
+        attempt.scope.life.usable(attempt.scope.branch)
+        message = f"step '{name}' was told to stop"
+        raise StepInterruptedError(message) from None
 
 
 class _Reply:
@@ -121,7 +153,8 @@ class _Reply:
 
 
 def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
-    """Run on a thread of the bodies' pool, and abandon it when its time is up: a late result is dropped.
+    """Run on a thread of the bodies' pool, and abandon it when its time is up: a late result is dropped. An async body
+    is cancelled then.
 
     Raises:
         StepTimeoutError: its time is up, or its heartbeat stayed away.
@@ -147,11 +180,19 @@ def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
     while not reply.ready:
         left = remaining(attempt, body, begun, clock.monotonic())
         if left is not None and left <= 0:
+            error = timed_out(attempt, body, begun, clock.monotonic())
             attempt.over = True
-            if not job.take():
+            if job.take():
+                raise error
+            if attempt.awaited is None:
                 host.abandoned += 1
                 host.bodies.detach(job)
-            raise timed_out(attempt, body, begun, clock.monotonic())
+                raise error
+            # The next attempt must not meet this one: it is waited for, as in an async run.
+            attempt.awaited.cancel()
+            while not reply.ready:
+                gate.wait(None)
+            raise error
         gate.wait(left)
     if reply.error is not None:
         raise reply.error

@@ -42,7 +42,6 @@ async def call_async(scope: Scope, effect: Call) -> Done | Failed:
         return failed(life, error)
     finally:
         attempt.over = True
-        life.partial.pop(want.key, None)
 
 
 async def _in_attempt(attempt: Attempt, value: Any) -> Any:

@@ -10,12 +10,12 @@ import os
 import socket
 import threading
 import uuid
+import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from stepwell.core import (
-    InvokeFailed,
     LifeLost,
     LifeStarted,
     RunStarted,
@@ -23,24 +23,25 @@ from stepwell.core import (
     decode_records,
     fold_all,
 )
-from stepwell.errors import Corrupt, InvokeError, JournalError, NonDeterminismError, Suspend, UsageError
+from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Suspend, UsageError
 from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
 from stepwell.runtime._api import LifeOver
 from stepwell.runtime._life import Life
 from stepwell.runtime._live import Ending, live
+from stepwell.runtime._nobody import NOBODY, NoChildren
 from stepwell.runtime._pulse import Pulse
 from stepwell.runtime._signals import Shield
 from stepwell.runtime._threads import Job, Pool
 from stepwell.runtime._values import keep
-from stepwell.serde import Redactor, capture
+from stepwell.serde import Redactor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from stepwell.core import AnyRecord, Op, Payload
+    from stepwell.core import AnyRecord, Payload
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, HotRow, OpenStatus, RunRow, Store, Ticket
+    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, RunRow, Store, Ticket
     from stepwell.runtime._api import Children, Program, Why
     from stepwell.runtime._observe import Observer
     from stepwell.runtime._threads import Threads
@@ -49,6 +50,7 @@ LONGEST_TTL = 3600.0
 PAGE = 2000
 """Rows of a journal that are read at a time."""
 shield = Shield()
+_hosts: weakref.WeakSet[Host] = weakref.WeakSet()
 
 
 class Host:
@@ -96,7 +98,11 @@ class Host:
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
+        self._loops_over = False
         self._executors: dict[str, Executor] = {}
+        self.forked = False
+        """This process is a child of the one that opened the host: whatever comes is not the host's to deal with."""
+        _hosts.add(self)
 
     # -- life of the host
 
@@ -151,10 +157,16 @@ class Host:
     # -- the loop for async runs
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The engine's own loop, on a thread of its own; made at first use."""
+        """The engine's own loop, on a thread of its own; made at first use.
+
+        Raises:
+            LifeOver: the engine has stopped. Only who was given up still asks.
+        """
         import asyncio
 
         with self._lock:
+            if self._loops_over:
+                raise LifeOver("the engine has stopped")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop_thread = threading.Thread(
@@ -164,15 +176,11 @@ class Host:
             return self._loop
 
     def _stop_loop(self) -> None:
+        with self._lock:
+            self._loops_over = True
         if self._loop is not None and self._loop_thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop_thread.join(5)
-
-    def await_on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the engine's loop and block for its result."""
-        import asyncio
-
-        return asyncio.run_coroutine_threadsafe(_awaited(work), self.loop()).result()
 
     def submit_for_loop(self, work: Callable[[], None]) -> None:
         """Run a sync body of an async run on a thread."""
@@ -245,7 +253,7 @@ class Host:
             RunExists: the id is taken.
         """
         lease = Lease(new.id, self.worker, epoch=0)
-        life = Life(self, RunState(new.id), lease, _NOBODY, hold=0)
+        life = Life(self, RunState(new.id), lease, NOBODY, hold=0)
         payload = keep(life, text)
         self.writer.commit(life.line.enqueue((run_started(new, payload, place),), Start(new)))
 
@@ -362,11 +370,12 @@ class Host:
         life.ended = True
         if self.lives.get(life.run.id) is life:
             del self.lives[life.run.id]
-        self.store.poke()
+        if not self.forked:
+            self.store.poke()
 
     def flush_soon(self, life: Life) -> None:
         """Something rides that must not ride for long."""
-        if not self.pulse.ticking and self._background:
+        if not self.pulse.ticking and self._background and not self.forked:
             self.pulse.arm()
 
     def give_back(self, life: Life) -> None:
@@ -390,26 +399,6 @@ class Host:
         life.outside.react(() if ticket is None else ticket.batch.records)
 
 
-class _Nobody:
-    """The program of a run that this process only puts on record."""
-
-    name = identity = "nobody"
-    is_async = False
-    timeout: float | None = None
-    hold: float | None = None
-
-    def observers(self, host: Host, run_id: str) -> tuple[Observer, ...]:
-        """Nobody drives it here."""
-        return ()
-
-    def call(self, life: Life) -> Any:
-        """Never called."""
-        raise NotImplementedError(life.run.id)
-
-
-_NOBODY = _Nobody()
-
-
 class Place(msgspec.Struct, frozen=True):
     """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep; and what the
     observers of the run above tell those of the child.
@@ -431,21 +420,6 @@ def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> Ru
     return msgspec.structs.replace(started, **msgspec.structs.asdict(place))
 
 
-class NoChildren:
-    """Where runs are driven and no function is known by name: nothing can be invoked."""
-
-    def start(self, life: Life, op: Op) -> AnyRecord | None:
-        """Refuse."""
-        error = capture(InvokeError(f"function '{op.function}' is not registered"))
-        return InvokeFailed(life.store.now(), op.key, error)
-
-    def cancel(self, run_id: str) -> None:
-        """Nothing was started here."""
-
-    def add(self, function: Any) -> None:
-        """Nothing is started here."""
-
-
 def load(store: Store, run_id: str, rid: int) -> RunState:
     """A run's journal, folded, read in pages so that it is never whole in memory twice.
 
@@ -457,17 +431,17 @@ def load(store: Store, run_id: str, rid: int) -> RunState:
     while page := store.record_load(rid, after=after, limit=PAGE):
         for entry in page:
             after = entry.seq
-            try:
-                records = decode_records(entry.data)
-            except msgspec.MsgspecError as error:
-                message = f"row {after} of run {run_id} cannot be read: {error}"
-                raise Corrupt(message) from error
-            fold_all(run, records)
+            fold_all(run, records_of(run_id, entry))
     return run
 
 
-async def _awaited(work: Any) -> Any:
-    return await work
+def records_of(run_id: str, entry: Entry) -> list[AnyRecord]:
+    """The records of one row of a run's journal. Raises `Corrupt` that names the row."""
+    try:
+        return decode_records(entry.data)
+    except msgspec.MsgspecError as error:
+        message = f"row {entry.seq} of run {run_id} cannot be read: {error}"
+        raise Corrupt(message) from error
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -484,3 +458,16 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+
+
+def _after_fork() -> None:
+    # In the child no host beats, writes or waits for anybody; its lives are the parent's, and end where they stand.
+    for host in list(_hosts):
+        host.forked = True
+        gone = JournalError(f"{host.store.url} was opened before this process was forked: open it again")
+        for life in list(host.lives.values()):
+            life.lock = threading.Lock()
+            life.over = LifeOver("forked", gone)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -33,6 +33,7 @@ from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
 from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
+from stepwell.runtime._unused import Asked
 from stepwell.runtime._wait import Wait
 
 if TYPE_CHECKING:
@@ -78,13 +79,12 @@ class Life:
         self.over: BaseException | None = None
         self.replaying = bool(run.ops)
         """Whether this life began with records of operations."""
+        self.asked = Asked() if run.ops else None
         self.undos: dict[str, Undo] = {}
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
         self.rolling_back = False
         self.redactor: Redactor = host.new_redactor()
-        self.partial: dict[str, float] = {}
-        """Fractions that running steps have told, by key."""
         self.warned: set[str] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
         """Async: tasks in which operations ran; they are settled before the life is."""

@@ -21,6 +21,7 @@ from stepwell.errors import Fenced, JournalError, NonDeterminismError, RollbackF
 from stepwell.journal import End, Release
 from stepwell.runtime._api import LifeOver, Unwinding
 from stepwell.runtime._rollback import Outcome, failures, undo_all
+from stepwell.runtime._unused import note_unused
 from stepwell.serde import capture, current_redactor
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def live(life: Life) -> Ending:
     except Suspend:
         return parked(life)
     except BaseException as error:
+        if life.host.forked:
+            raise  # a child that leaves: the life is its parent's
         return given_up(life, life.stop(LifeOver("interrupted", error)))
     finally:
         current_redactor.reset(tokens[0])
@@ -105,6 +108,8 @@ def after_handler(life: Life) -> Ending | None:
 def conclude(life: Life, outcome: Done | Failed | None) -> Ending:
     """The handler has been left for good: undo what is to be undone, and end the run."""
     why, error = verdict(life, outcome)
+    if outcome is not None:
+        note_unused(life)
     if why == "succeeded":
         assert isinstance(outcome, Done)
         return _end(life, RunSucceeded(life.store.now(), outcome.payload), End("succeeded"))

@@ -23,6 +23,7 @@ from stepwell.runtime._live import (
     verdict,
 )
 from stepwell.runtime._rollback import Outcome, to_undo, undo_plan, undo_wanted
+from stepwell.runtime._unused import note_unused
 from stepwell.runtime._values import failed
 from stepwell.serde import capture, current_redactor
 
@@ -58,6 +59,8 @@ async def live_async(life: Life) -> Ending:
     except Suspend:
         return parked(life)
     except BaseException as error:
+        if life.host.forked:
+            raise
         return given_up(life, life.stop(LifeOver("interrupted", error)))
 
 
@@ -105,6 +108,8 @@ async def settle_tasks(life: Life) -> None:
 
 async def _conclude(life: Life, outcome: Done | Failed | None) -> Ending:
     why, error = verdict(life, outcome)
+    if outcome is not None:
+        note_unused(life)
     if why == "succeeded":
         assert isinstance(outcome, Done)
         return await _end(life, RunSucceeded(life.store.now(), outcome.payload), End("succeeded"))

@@ -108,10 +108,14 @@ class Strand:
         life = self._scope.life
         with life.lock:
             life.writable(self._scope.branch, ())
+            op = life.run.ops.get(self._key)
+            if op is not None and op.ended:
+                # A replay: its own thread may not have found that out yet.
+                self.cancelled = self.cancelled or op.status == "cancelled"
+                return self.cancelled
             if self.done or self.branch.ended or self.branch.let_go:
                 return self.cancelled
             life.let_go([self.branch])
-            op = life.run.ops.get(self._key)
             record = OperationCancelled(life.store.now(), self._key, self._kind if op is None else op.kind)
             ticket = life.outside.cancel_locked(record)
         self.cancelled = True
