@@ -291,7 +291,7 @@ class RunHandle:
             if life is not None:
                 life.commit(None, (record,))
         else:
-            life = host.reopen(row.rid, run.epoch, program, record)
+            life = host.reopen(row, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
             raise RunHeld(message, run_id=self.id, hint=f"stepwell wait {self.id}")

@@ -49,6 +49,8 @@ def live(life: Life) -> Ending:
     """
     tokens = (current_redactor.set(life.redactor), current_life.set(life))
     try:
+        if life.watch is not None:
+            life.watch.begin()
         if (blocked := crash_loop(life.run)) is not None:
             return block(life, blocked)
         outcome = _handler(life)
