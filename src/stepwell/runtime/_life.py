@@ -152,7 +152,7 @@ class Life:
 
     def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Write these with the run's next commit."""
-        if self.watch is not None:
+        if self.follower is not None:
             return
         self.line.ride(records, notes, blobs)
         self.host.flush_soon(self)
