@@ -40,6 +40,31 @@ class Functions:
         """The function with this name, of this engine or of this process."""
         return self._by_name.get(name) or registered(name)
 
+    def invokable(self, name: str) -> DurableFunction | None:
+        """The function that a run asks for by name, ARN, or name with a version."""
+        for candidate in names_of(name):
+            if (found := self.get(candidate)) is not None:
+                return found
+        return None
+
+    def add_plain(self, name: str, fn: Any) -> DurableFunction:
+        """Make a function known that is not durable: a run of it is one step.
+
+        Raises:
+            UsageError: it cannot be called, or another function has the name.
+        """
+        if not callable(fn) or isinstance(fn, DurableFunction):
+            message = f"register_function needs a plain function, not {fn!r}"
+            raise UsageError(message)
+        known = self._by_name.get(name)
+        if known is not None:
+            if getattr(known, "plain", None) is fn:
+                return known
+            message = f"two functions are called {name!r}: give one another name"
+            raise UsageError(message)
+        self._by_name[name] = function = as_durable(name, fn)
+        return function
+
     def names(self) -> tuple[str, ...]:
         """What this engine was given."""
         return tuple(self._by_name)
@@ -57,6 +82,36 @@ class Functions:
                 raise UsageError(message)
             return found
         return self.add(fn)
+
+
+def names_of(name: str) -> list[str]:
+    """What a function may be known under that somebody names: as it is, and without ARN and version."""
+    names = [name]
+    if ":function:" in name:
+        name = name.partition(":function:")[2]
+        names.append(name)
+    head = name.rpartition(":")[0]
+    return [*names, head] if head else names
+
+
+def as_durable(name: str, fn: Any) -> DurableFunction:
+    """A durable function whose only step calls a plain one with the event (and the context of AWS Lambda)."""
+    from stepwell.durable._bound import is_async_callable, positional
+
+    most = positional(fn)[1]
+
+    def call(event: Any, context: Any) -> Any:
+        return fn(*(event, context.lambda_context)[:most])
+
+    def plain(event: Any, context: Any) -> Any:
+        return context.step(lambda: call(event, context), name)
+
+    async def plain_async(event: Any, context: Any) -> Any:
+        return await context.step(lambda: call(event, context), name)
+
+    function = DurableFunction(plain_async if is_async_callable(fn) else plain, name=name)
+    function.plain = fn
+    return function
 
 
 def load_module(target: str) -> ModuleType:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stepwell import serde
+from stepwell.client import _answers
+from stepwell.client._history import aws_events
+from stepwell.client._none import NONE
 from stepwell.client._operations import operations_of
-from stepwell.client._outcome import state_of
-from stepwell.client._views import shown_status
+from stepwell.client._outcome import Reader, state_of
+from stepwell.client._views import callback_object, shown_status
 from stepwell.core import Reopened, decode_records
 from stepwell.durable._program import DurableProgram
-from stepwell.errors import UsageError
+from stepwell.errors import BadArguments, ErrorObject, RunHeld, UsageError
 from stepwell.journal import RunFilter
 from stepwell.runtime import CANCEL, encode_cancel
+from stepwell.runtime._values import text_of
 from stepwell.serde import to_error_object
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from stepwell.client._engine import Engine
     from stepwell.core import RunState
     from stepwell.durable.lambda_service import Operation
-    from stepwell.errors import ErrorObject
     from stepwell.journal import RunRow
     from stepwell.runtime import Life
 
@@ -92,6 +94,14 @@ class RunHandle:
         """The first wait with this name. Raises `LookupError`."""
         return self._get(name, {"WAIT"})
 
+    def get_callback(self, name: str) -> Operation:
+        """The first callback with this name. Raises `LookupError`."""
+        return self._get(name, {"CALLBACK"})
+
+    def get_invoke(self, name: str) -> Operation:
+        """The first invoke with this name. Raises `LookupError`."""
+        return self._get(name, {"CHAINED_INVOKE"})
+
     def get_context(self, name: str) -> Operation:
         """The first child context, map, parallel or branch with this name. Raises `LookupError`."""
         return self._get(name, {"CONTEXT"})
@@ -105,10 +115,27 @@ class RunHandle:
         message = f"run {self.id} has no {'/'.join(types).lower()} called {name!r}; it has: {names}"
         raise LookupError(message)
 
-    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]:
-        """The run's records in order: ``{seq, epoch, record, ...fields}``."""
-        if str(format) != "stepwell":
-            message = f"history format {format!r}: there is 'stepwell'"
+    @overload
+    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]: ...
+    @overload
+    def history(self, format: Literal["aws"], *, include_data: bool = True) -> dict[str, list[dict[str, Any]]]: ...
+    def history(self, format: str = "stepwell", *, include_data: bool = True) -> Any:
+        """What is on record of the run, in order.
+
+        Args:
+            format: ``stepwell``: a list of records, ``{seq, epoch, record, ...fields}``, times in microseconds since
+                1970; ``aws``: ``{"Events": [...]}`` in the shape of AWS Lambda's durable executions (durable.md §18),
+                times aware datetimes.
+            include_data: of ``aws``: False leaves every ``Payload`` out.
+
+        Raises:
+            UsageError: another format.
+            Corrupt: the journal is damaged.
+        """
+        if format == "aws":
+            return {"Events": list(aws_events(self._engine.store, self._row, include_data=include_data))}
+        if format != "stepwell":
+            message = f"history format {format!r}: there are 'stepwell' and 'aws'"
             raise UsageError(message)
         return list(self._records())
 
@@ -139,6 +166,56 @@ class RunHandle:
                     lines.append({"at": note.at, "key": note.key, "level": level, "attempt": attempt, "text": text})
         return lines
 
+    # -- what waits for an answer
+
+    def callbacks(self) -> list[dict[str, Any]]:
+        """Callbacks and approvals that wait: ``{id, name, timeout_at, form}``. ``timeout_at``: aware datetime or None;
+        ``form``: of approvals ``{title, who, model, schema}``, else None.
+        """
+        return [callback_object(op) for op in _answers.open_callbacks(self._engine.store, self._run)]
+
+    def approve(self, name: str | None = None, value: Any = NONE, *, reject: str | None = None) -> None:
+        """Answer the approval ``name`` (may be left out where only one waits): ``value`` fills in its form.
+
+        Args:
+            name: name or key of the approval.
+            value: JSON-like; default True.
+            reject: the reason of a refusal, instead.
+
+        Raises:
+            UsageError: no such approval waits; those that do are listed.
+            BadArguments: the form refuses the value; all problems are listed, and the approval stays open.
+        """
+        op = _answers.pick(self._engine.store, self._run, name, approvals=True)
+        assert op.callback_id is not None
+        if reject is not None:
+            _answers.answer(self._engine, op.callback_id, error=_answers.error_record(ErrorObject(reject, "Rejected")))
+            return
+        text = None if value is NONE else _plain_json(value)
+        _answers.answer(self._engine, op.callback_id, text=text)
+
+    def signal(self, name: str, value: Any = None, *, idempotency_key: str | None = None) -> None:
+        """Send the run a signal; durable when this returns.
+
+        Args:
+            name: what ``wait_signal`` waits for.
+            value: what it gives.
+            idempotency_key: a second signal of this name with the same key is not sent.
+
+        Raises:
+            SerDesError: the value cannot be recorded.
+            UsageError: the run has ended.
+        """
+        _answers.signal(self._engine, self._row.id, name, value, idempotency_key)
+
+    def published(self, name: str, default: Any = None) -> Any:
+        """The latest value that the run published under ``name``."""
+        payload = self._run.published.get(name)
+        if payload is None:
+            return default
+        reader: Any = Reader(self._engine.store)
+        return serde.decode(text_of(reader, payload, name), key=name)
+
     # -- putting right
 
     def cancel(self, reason: str | None = None) -> None:
@@ -150,22 +227,15 @@ class RunHandle:
         Raises:
             UsageError: the run has ended.
         """
-        row, host = self._row, self._engine.host
-        store = host.store
+        row = self._row
         if row.status in ENDED:
             message = f"run {self.id} has ended: {row.status}"
             raise UsageError(message)
         if reason is not None:
             reason = reason[:500]
-        with host.writer.exclusive():
-            told = store.fact_deliver(self.id, CANCEL, store.now(), encode_cancel(reason, _user()))
-        if not told:
+        if not _answers.tell(self._engine, row.id, CANCEL, encode_cancel(reason, _answers.user())):
             message = f"run {self.id} has just ended"
             raise UsageError(message)
-        store.poke()
-        life = host.lives.get(self.id)
-        if life is not None:
-            host.take_inbox(life)
 
     def resume(self, *, wait: bool = True, no_wait_parked: bool = False) -> Any:
         """Take the run up here and drive it to its end; also a blocked one. Returns its value."""
@@ -195,6 +265,7 @@ class RunHandle:
 
         Raises:
             UsageError: it is open, has succeeded (and nothing is forced), its steps were undone, or a name is unknown.
+            RunHeld: somebody else was quicker.
         """
         row, run = self._row, self._run
         values = {name: serde.encode(value, place=name) for name, value in (set or {}).items()}
@@ -203,7 +274,7 @@ class RunHandle:
         if function is None:
             message = f"run {self.id} is a run of {row.function}, which this process does not know; give its file"
             raise UsageError(message)
-        record = Reopened(self._engine.store.now(), _user(), tuple(force), tuple(skip), tuple(values.items()))
+        record = Reopened(self._engine.store.now(), _answers.user(), tuple(force), tuple(skip), tuple(values.items()))
         life = self._reopen(row, run, record, DurableProgram(function, row.function))
         if not wait:
             self._engine.drive.keep(function, self.id, life)
@@ -214,14 +285,16 @@ class RunHandle:
         host = self._engine.host
         if row.status == "blocked":
             hot = host.store.hot_get(self.id)
-            life = None if hot is None else host.take(hot, program, "retry")
+            life = None
+            if hot is not None and hot.owner is None and hot.status == "blocked":  # or somebody alive has it by now
+                life = host.take(hot, program, "retry")
             if life is not None:
                 life.commit(None, (record,))
         else:
-            life = host.reopen(row.rid, run.epoch, program, record)
+            life = host.reopen(row, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
-            raise UsageError(message)
+            raise RunHeld(message, run_id=self.id, hint=f"stepwell wait {self.id}")
         return life
 
     def _check_retry(self, row: RunRow, run: RunState, names: Sequence[str], *, forced: bool) -> None:
@@ -252,8 +325,11 @@ def _flat(operations: list[Operation]) -> Iterator[Operation]:
         yield from _flat(list(op.child_operations))
 
 
-def _user() -> str | None:
+def _plain_json(value: Any) -> str:
+    import msgspec
+
     try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return None
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError) as error:
+        message = f"an approval's answer is plain JSON: {error}"
+        raise BadArguments(message) from error

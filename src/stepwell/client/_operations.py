@@ -9,6 +9,8 @@ from stepwell import serde
 from stepwell.client._outcome import Reader
 from stepwell.core import US, Op, RunState, operation_id, parent_of
 from stepwell.durable.lambda_service import (
+    CallbackDetails,
+    ChainedInvokeDetails,
     ContextDetails,
     Operation,
     OperationStatus,
@@ -22,6 +24,8 @@ from stepwell.runtime._values import text_of
 from stepwell.serde import to_error_object
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepwell.core import Kind
     from stepwell.journal import Store
 
@@ -36,12 +40,30 @@ SUB_TYPES: dict[Kind, OperationSubType] = {
     "parallel": OperationSubType.PARALLEL,
     "parallel_branch": OperationSubType.PARALLEL_BRANCH,
     "wait_for_condition": OperationSubType.WAIT_FOR_CONDITION,
+    "callback": OperationSubType.CALLBACK,
+    "wait_for_callback": OperationSubType.WAIT_FOR_CALLBACK,
+    "invoke": OperationSubType.CHAINED_INVOKE,
+    "start": OperationSubType.CHAINED_INVOKE,
+    "gather": OperationSubType.PARALLEL,
+    "race": OperationSubType.PARALLEL,
+    "with_retry": OperationSubType.RUN_IN_CHILD_CONTEXT,
 }
-_STEPS = frozenset({"step", "once", "wait_for_condition", "rollback"})
+TYPES: dict[Kind, OperationType] = {
+    **dict.fromkeys(("step", "once", "wait_for_condition", "rollback"), OperationType.STEP),
+    "wait": OperationType.WAIT,
+    "callback": OperationType.CALLBACK,
+    "invoke": OperationType.CHAINED_INVOKE,
+    "start": OperationType.CHAINED_INVOKE,
+}
+"""What is not here is a context."""
 
 
-def operations_of(store: Store, run: RunState) -> list[Operation]:
-    """Top-level operations in call order, with what is inside them; recorded world and undo left out."""
+def operations_of(store: Store, run: RunState, *, text: bool = False) -> list[Operation]:
+    """Top-level operations in call order, with what is inside them; recorded world and undo left out.
+
+    ``text``: results are the recorded text, not values.
+    """
+    read = _text if text else _result
     children: dict[str, list[Op]] = {}
     for op in run.ops.values():
         if op.kind in SUB_TYPES and not op.key.startswith("undo/"):
@@ -49,14 +71,13 @@ def operations_of(store: Store, run: RunState) -> list[Operation]:
             while parent and parent not in run.ops:
                 parent = parent_of(parent)
             children.setdefault(parent, []).append(op)
-    return [_operation(store, op, children, "") for op in children.get("", ())]
+    return [_operation(lambda op: read(store, op), op, children, "") for op in children.get("", ())]
 
 
-def _operation(store: Store, op: Op, children: dict[str, list[Op]], parent: str) -> Operation:
+def _operation(read: Callable[[Op], Any], op: Op, children: dict[str, list[Op]], parent: str) -> Operation:
     error = None if op.error is None else to_error_object(op.error)
-    result = _result(store, op) if op.status == "succeeded" else None
-    is_step, is_wait = op.kind in _STEPS, op.kind == "wait"
-    kind = OperationType.STEP if is_step else OperationType.WAIT if is_wait else OperationType.CONTEXT
+    result = read(op) if op.status == "succeeded" else None
+    kind = TYPES.get(op.kind, OperationType.CONTEXT)
     step = StepDetails(op.attempt, _time(op.until) if op.status == "planned" else None, result, error)
     return Operation(
         operation_id(op.key),
@@ -68,9 +89,11 @@ def _operation(store: Store, op: Op, children: dict[str, list[Op]], parent: str)
         _time(op.ended_at),
         op.sub_type or SUB_TYPES[op.kind],
         context_details=ContextDetails(op.replay_children, result, error) if kind is OperationType.CONTEXT else None,
-        step_details=step if is_step else None,
-        wait_details=WaitDetails(_time(op.until)) if is_wait else None,
-        child_operations=tuple(_operation(store, child, children, op.key) for child in children.get(op.key, ())),
+        step_details=step if kind is OperationType.STEP else None,
+        wait_details=WaitDetails(_time(op.until)) if kind is OperationType.WAIT else None,
+        callback_details=CallbackDetails(op.callback_id or "", result, error) if op.kind == "callback" else None,
+        chained_invoke_details=(ChainedInvokeDetails(result, error) if kind is OperationType.CHAINED_INVOKE else None),
+        child_operations=tuple(_operation(read, child, children, op.key) for child in children.get(op.key, ())),
     )
 
 
@@ -80,6 +103,8 @@ def _status(op: Op) -> OperationStatus:
         "failed": OperationStatus.FAILED,
         "planned": OperationStatus.PENDING,
     }
+    if op.how == "timed_out" and op.status == "failed":
+        return OperationStatus.TIMED_OUT
     if op.status == "cancelled" and op.kind not in ("map_item", "parallel_branch"):
         return OperationStatus.CANCELLED
     return known.get(op.status, OperationStatus.STARTED)
@@ -89,10 +114,16 @@ def _time(at: int) -> datetime | None:
     return datetime.fromtimestamp(at / US, UTC) if at else None
 
 
+def _text(store: Store, op: Op) -> str | None:
+    return None if op.payload is None else text_of(cast("Any", Reader(store)), op.payload, op.key)
+
+
 def _result(store: Store, op: Op) -> Any:
     if op.payload is None:
         return None
     try:
-        return serde.decode_lenient(text_of(cast("Any", Reader(store)), op.payload, op.key))
+        text = text_of(cast("Any", Reader(store)), op.payload, op.key)
+        # What is sent to a callback is its value, JSON or not; an approval's answer is JSON.
+        return text if op.kind == "callback" and op.form is None else serde.decode_lenient(text)
     except (PayloadError, ValueError):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from stepwell.core._batch import BatchWanted
     from stepwell.core._decide import Diverged, StepWanted, Wanted
-    from stepwell.core._records import AnyRecord, Payload
+    from stepwell.core._records import AnyRecord, CallbackCreated, Payload
     from stepwell.errors import ErrorRecord
 
 
@@ -122,9 +122,52 @@ class CancelledHere(msgspec.Struct, frozen=True):
     want: Wanted
 
 
+class Await(msgspec.Struct, frozen=True):
+    """Make the records durable (if any), then wait for something from outside: until ``ready`` says that it has come
+    (asked again when a fact with one of the ``topics`` is on record), or ``until``. Sent back to decide again; it may
+    come back early.
+    """
+
+    want: Wanted
+    until: int | None
+    topics: tuple[str, ...]
+    ready: Callable[[], bool]
+    records: tuple[AnyRecord, ...] = ()
+
+
+class OpenOutside(msgspec.Struct, frozen=True):
+    """Commit the start of something that is answered from outside, and make it known there."""
+
+    want: Wanted
+    record: CallbackCreated
+
+
+class EndOutside(msgspec.Struct, frozen=True):
+    """Commit the end of something that was not answered — unless an answer has come meanwhile. Decide again after."""
+
+    want: Wanted
+    record: AnyRecord
+
+
+class TakeSignal(msgspec.Struct, frozen=True):
+    """Give the next signal with this name to this operation, if there is one. Sent back: whether."""
+
+    want: Wanted
+    signal: str
+
+
+class StartChild(msgspec.Struct, frozen=True):
+    """See to it that the child of this operation is on record and driven. Sent back: None while it goes on, else the
+    record that ends the operation.
+    """
+
+    want: Wanted
+
+
 Effect = (
     Now | Ride | Commit | Park | Call | Enter | Decode | Rebuild | Diverge
     | Spawn | TakeEvent | CancelBranches | AskCompletion | Conclude | Replayed | CancelledHere
+    | Await | OpenOutside | EndOutside | TakeSignal | StartChild
 )  # fmt: skip
 
 T = TypeVar("T")

@@ -158,7 +158,8 @@ def record(run: RunState, want: Wanted, make: Callable[[], tuple[Payload, Any]],
     if op is not None and op.status == "succeeded":
         return (yield Decode(want, op.payload))
     payload, value = make()
-    recorded = (Recorded((yield NOW), want.key, want.kind, payload, undo),)
+    name = want.name if want.kind == "publish" else None
+    recorded = (Recorded((yield NOW), want.key, want.kind, payload, undo, name),)
     # What is to be undone must be folded before a failure right behind it asks what there is to undo.
     yield Commit(recorded) if undo else Ride(recorded)
     return value

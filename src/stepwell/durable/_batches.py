@@ -8,6 +8,7 @@ import msgspec
 
 from stepwell.core import BatchWanted, BlobRef, Wanted, item_key, named_item_key
 from stepwell.durable._completion import completion_status
+from stepwell.durable._settling import settle, settle_async
 from stepwell.durable.concurrency.models import (
     BatchResult,
     CompletionReason,
@@ -57,8 +58,26 @@ class ScopeBody:
         self._summarize = summarize
 
     def call(self, scope: Scope) -> Any:
-        """Run it in a context on ``scope``."""
-        return self._run(self._context._inner(scope))
+        """Run it in a context on ``scope``, and see what it began to its end."""
+        if scope.life.is_async:
+            return self._call_async(scope)
+        try:
+            value = self._run(self._context._inner(scope))
+        except Exception:
+            settle(scope, failed=True)
+            raise
+        settle(scope, failed=False)
+        return value
+
+    async def _call_async(self, scope: Scope) -> Any:
+        try:
+            value = await self._run(self._context._inner(scope))
+        except Exception:
+            await settle_async(scope, failed=True)
+            raise
+        if scope.pendings:
+            await settle_async(scope, failed=False)
+        return value
 
     def summary(self, value: Any) -> str | None:
         """What to keep of a value that is too large to keep."""
@@ -151,8 +170,9 @@ def batch_wanted(  # the parts of a map or parallel
     kind: Kind,
     config: Any,
     runs: Sequence[Callable[[Any], Any]],
-    names: Sequence[str],
+    names: Sequence[str | None],
     item_names: Sequence[str] | None = None,
+    places: Sequence[int] | None = None,
 ) -> BatchWanted:
     """The batch as the core wants it.
 
@@ -163,7 +183,7 @@ def batch_wanted(  # the parts of a map or parallel
     config.completion_config.validate(len(runs))
     batch = Batch(context, config, runs, key)
     branch_kind: Kind = "map_item" if kind == "map" else "parallel_branch"
-    keys = [item_key(key, i) for i in range(len(runs))]
+    keys = [item_key(key, i) for i in places or range(len(runs))]
     if item_names is not None:
         keys = [named_item_key(key, text) for text in item_names]
         if len(set(keys)) < len(keys):

@@ -28,9 +28,9 @@ class Bound(Generic[T]):
         self.name = name
         self.is_async = is_async
 
-    def __call__(self, context: Any) -> T:
-        """Call the function with the context before its arguments."""
-        return self.func(context, *self.args, **self.kwargs)
+    def __call__(self, context: Any, *more: Any) -> T:
+        """Call the function with the context (of a submitter: callback id and context) before its arguments."""
+        return self.func(context, *more, *self.args, **self.kwargs)
 
     def __repr__(self) -> str:
         return f"<{self.name or self.func!r} with its arguments>"
@@ -39,26 +39,30 @@ class Bound(Generic[T]):
 class Binder(Generic[P, T]):
     """A function that takes its arguments now and its context later."""
 
-    def __init__(self, func: Callable[Concatenate[Any, P], T], *, named: bool = True, name: str | None = None) -> None:
+    def __init__(
+        self, func: Callable[..., T], *, named: bool = True, name: str | None = None, leading: int = 1
+    ) -> None:
+        """``leading``: parameters before the caller's arguments that the engine fills in."""
         functools.update_wrapper(self, func)
         self.func = func
         self.name = name or (getattr(func, "__name__", None) if named else None)
         self.is_async = inspect.iscoroutinefunction(func)
+        self._leading = leading
         self._signature = inspect.signature(func)
-        self._arity = _plain_arity(self._signature)
+        self._arity = _plain_arity(self._signature, leading)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Bound[T]:
         """Bind the arguments. Raises `TypeError` here, not in the step, if they do not fit."""
         arity = self._arity
         if kwargs or arity is None or not arity[0] <= len(args) <= arity[1]:
-            self._signature.bind(None, *args, **kwargs)
+            self._signature.bind(*[None] * self._leading, *args, **kwargs)
         return Bound(self.func, args, kwargs, self.name, self.is_async)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """On a method, ``self`` comes before the context."""
         if instance is None:
             return self
-        return Binder(self.func.__get__(instance, owner), name=self.name)
+        return Binder(self.func.__get__(instance, owner), name=self.name, leading=self._leading)
 
     def needs_arguments(self) -> bool:
         """Whether it cannot be used without being called first."""
@@ -66,19 +70,21 @@ class Binder(Generic[P, T]):
 
     def missing(self) -> str:
         """The arguments that it needs, as a call shows them."""
-        return ", ".join(p.name for p in list(self._signature.parameters.values())[1:] if p.default is p.empty)
+        return ", ".join(
+            p.name for p in list(self._signature.parameters.values())[self._leading :] if p.default is p.empty
+        )
 
 
-def _plain_arity(signature: inspect.Signature) -> tuple[int, int] | None:
-    """(fewest, most) positional arguments after the context, where a count is all that has to be checked."""
+def _plain_arity(signature: inspect.Signature, leading: int) -> tuple[int, int] | None:
+    """(fewest, most) positional arguments after what the engine fills in, where a count is all that is to check."""
     fewest = most = 0
     parameters = list(signature.parameters.values())
-    for parameter in parameters[1:]:
+    for parameter in parameters[leading:]:
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             return None
         most += 1
         fewest += parameter.default is parameter.empty
-    return (fewest, most) if parameters else None
+    return (fewest, most) if len(parameters) >= leading else None
 
 
 def durable_step(func: Callable[Concatenate[Any, P], T]) -> Binder[P, T]:
@@ -93,6 +99,13 @@ def durable_step(func: Callable[Concatenate[Any, P], T]) -> Binder[P, T]:
 def durable_with_child_context(func: Callable[Concatenate[Any, P], T]) -> Binder[P, T]:
     """Make a function the body of a child context: ``context.run_in_child_context(f(1, 2))``."""
     return Binder(func)
+
+
+def durable_wait_for_callback(func: Callable[Concatenate[str, Any, P], Any]) -> Binder[P, Any]:
+    """Make a function a submitter: ``context.wait_for_callback(f(1, 2))`` calls it with the callback's id and a
+    `WaitForCallbackContext` before its arguments; its name becomes the operation's name.
+    """
+    return Binder(func, leading=2)
 
 
 @overload

@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.core import step
 from stepwell.durable._operations import Operations
+from stepwell.durable._outside import (
+    Callback,
+    RunRef,
+    approve,
+    create_callback,
+    invoke_wanted,
+    next_signal,
+    publish,
+    signal_now,
+)
+from stepwell.durable._pending import ALL, RACE, AsyncPending, Pending, split, values, winner
+from stepwell.durable.config import InvokeConfig
+from stepwell.errors import ValidationError
 from stepwell.runtime._drive_async import drive_async
 from stepwell.runtime._live_async import undo_keys_async
 from stepwell.serde import capture
@@ -18,7 +31,14 @@ if TYPE_CHECKING:
 
     from stepwell.core import Flow
     from stepwell.durable.concurrency.models import BatchResult
-    from stepwell.durable.config import ChildConfig, MapConfig, ParallelConfig, StepConfig
+    from stepwell.durable.config import (
+        CallbackConfig,
+        ChildConfig,
+        MapConfig,
+        ParallelConfig,
+        StepConfig,
+        WaitForCallbackConfig,
+    )
     from stepwell.durable.waits import WaitForConditionConfig
 
 T = TypeVar("T")
@@ -135,6 +155,168 @@ class AsyncDurableContext(Operations):
         """Call ``check(state, context)`` until the strategy is content; its state survives crashes."""
         return self._wait_for_condition(check, config, name)  # type: ignore[no-any-return]
 
+    def create_callback(
+        self, name: str | None = None, config: CallbackConfig | None = None
+    ) -> Awaitable[Callback[Any]]:
+        """Something that somebody outside will answer: hand its ``callback_id`` out, then ask its ``result()``.
+
+        Raises:
+            ValidationError: bad arguments; nothing was written.
+        """
+        return self._go(create_callback(self, name, config))  # type: ignore[no-any-return]
+
+    def wait_for_callback(
+        self, submitter: Callable[..., Any], name: str | None = None, config: WaitForCallbackConfig | None = None
+    ) -> Awaitable[Any]:
+        """Run ``submitter(callback_id, context)`` as a step, then wait for the answer.
+
+        Raises:
+            CallbackSubmitterError: the submitter failed for good.
+            CallbackExternalError: a failure was sent.
+            CallbackTimeoutError: no answer, or no heartbeat, in time.
+        """
+        return self._wait_for_callback(submitter, name, config)  # type: ignore[no-any-return]
+
+    def approve(
+        self,
+        title: str,
+        *,
+        form: Any = None,
+        who: Sequence[str] = (),
+        timeout: Any = None,
+        name: str | None = None,
+    ) -> Awaitable[Any]:
+        """Ask a person, and wait for the answer.
+
+        Args:
+            title: what is asked.
+            form: pydantic model, dataclass or ``{name: type}``; answers that do not fit are refused where they are
+                given. None: any answer.
+            who: who is asked; shown, not checked.
+            timeout: `Duration` or seconds.
+            name: of the operation.
+
+        Returns:
+            The model's instance, or a dict; without a form the answer's JSON, True where there was none.
+
+        Raises:
+            ApprovalRejected: somebody said no.
+            CallbackTimeoutError: nobody answered in time.
+        """
+        return self._go(approve(self, title, form, who, timeout, name))  # type: ignore[no-any-return]
+
+    def invoke(
+        self, function_name: Any, payload: Any, name: str | None = None, config: InvokeConfig | None = None
+    ) -> Awaitable[Any]:
+        """Run another durable function as a run of its own, started once, and wait for its value.
+
+        Args:
+            function_name: a `DurableFunction`, or the name of one (or of a function given to ``register_function``).
+            payload: its event.
+            name: of the operation.
+            config: serdes, tenant, timeout, id.
+
+        Raises:
+            InvokeError: it failed, was cancelled, timed out, or is not known anywhere.
+        """
+        return self._go(invoke_wanted(self, function_name, payload, name, config, waits=True))  # type: ignore[no-any-return]
+
+    def start_run(self, fn: Any, payload: Any, *, id: str | None = None, name: str | None = None) -> Awaitable[RunRef]:
+        """As `invoke`, without waiting for its end: gives a `RunRef` once the run is on record."""
+        config = InvokeConfig(id=id)
+        return self._go(invoke_wanted(self, fn, payload, name, config, waits=False))  # type: ignore[no-any-return]
+
+    def wait_signal(self, name: str, timeout: Any = None) -> Awaitable[Any]:
+        """The next signal with this name; waits for it. Each is given once, in order of arrival.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` (`Duration` or seconds).
+        """
+        return self._go(next_signal(self, name, timeout))  # type: ignore[no-any-return]
+
+    def try_signal(self, name: str, default: Any = None) -> Awaitable[Any]:
+        """The next signal with this name if one has come, else ``default``; the same in every life."""
+        return self._go(signal_now(self, name, default))  # type: ignore[no-any-return]
+
+    def publish(self, name: str, value: Any) -> Awaitable[None]:
+        """Let others read this under ``name``: ``handle.published(name)``. The latest value counts."""
+        return self._go(publish(self, name, value))  # type: ignore[no-any-return]
+
+    def step_async(
+        self, func: Callable[..., T], name: str | None = None, config: StepConfig | None = None, **keywords: Any
+    ) -> Pending[T]:
+        """Begin a step and go on: a `Pending`. Arguments as of `step`."""
+        return self._later("step", func, name, config, **keywords)
+
+    def child_async(
+        self, func: Callable[..., T], name: str | None = None, config: ChildConfig[T] | None = None
+    ) -> Pending[T]:
+        """Begin a child context and go on. Arguments as of `run_in_child_context`."""
+        return self._later("run_in_child_context", func, name, config)
+
+    def invoke_async(
+        self, function_name: Any, payload: Any, name: str | None = None, config: InvokeConfig | None = None
+    ) -> Pending[Any]:
+        """Begin an invoke and go on. Arguments as of `invoke`."""
+        return self._later("invoke", function_name, payload, name, config)
+
+    def wait_async(self, duration: Any, name: str | None = None) -> Pending[None]:
+        """Set a timer and go on. Arguments as of `wait`."""
+        return self._later("wait", duration, name)
+
+    def callback_async(
+        self, submitter: Callable[..., Any], name: str | None = None, config: WaitForCallbackConfig | None = None
+    ) -> Pending[Any]:
+        """Begin to wait for a callback and go on. Arguments as of `wait_for_callback`."""
+        return self._later("wait_for_callback", submitter, name, config)
+
+    async def _gather(self, args: Any, return_errors: bool, functions: Any, pendings: Any, batch: Any) -> list[Any]:
+        settled: dict[int, Any] = {}
+        try:
+            result = None if batch is None else await batch
+        finally:
+            for place, pending in pendings:
+                try:
+                    settled[place] = await pending.result(), None
+                except Exception as error:
+                    settled[place] = None, error
+        return values(args, result, [place for place, _ in functions], settled, return_errors)
+
+    def gather(self, *args: Any, return_errors: bool = False) -> Awaitable[list[Any]]:
+        """Pendings, and functions ``f(context)`` run side by side, each in a branch of its own: their values in order.
+
+        Args:
+            *args: what to wait for.
+            return_errors: put errors into the list instead of raising the first one (by position).
+        """
+        functions, pendings = split(args, "gather")
+        places = [place for place, _ in functions]
+        batch = self._race_or_gather("gather", [f for _, f in functions], places, ALL)[1] if functions else None
+        return self._gather(args, return_errors, functions, pendings, batch)
+
+    def race(self, *args: Any) -> Awaitable[Any]:
+        """As `gather`, but the value of the first to succeed; the others are cancelled.
+
+        Raises:
+            ChildContextError: all failed; the last one's error.
+        """
+        _, pendings = split(args, "race")
+        joined = {place: _joining(pending) for place, pending in pendings}
+        every = [joined.get(place) or args[place] for place in range(len(args))]
+        if not every:
+            raise ValidationError("race needs a pending or a function")
+        key, batch = self._race_or_gather("race", every, None, RACE)
+        return self._race(key, batch, [pending for _, pending in pendings])
+
+    async def _race(self, key: str, batch: Awaitable[Any], pendings: list[Pending[Any]]) -> Any:
+        result = await batch
+        for pending in pendings:
+            await pending.cancel()
+        return winner(self, key, result)
+
+    def _later(self, method: str, *args: Any, **keywords: Any) -> Pending[Any]:
+        return AsyncPending(self, getattr(self, method)(*args, **keywords))
+
     def now(self) -> Awaitable[datetime]:
         """The time in UTC, the same in every life."""
         return self._now()  # type: ignore[no-any-return]
@@ -183,3 +365,8 @@ class AsyncDurableContext(Operations):
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far this scope has come: ``done`` of ``total``, or ``done`` as a fraction."""
         self._progress(done, total, message)
+
+
+def _joining(pending: Pending[T]) -> Callable[[AsyncDurableContext], Awaitable[T]]:
+    """A branch that waits for a pending."""
+    return lambda context: pending.joined(context._scope)

@@ -33,6 +33,7 @@ from stepwell.durable._batches import Batch, ScopeBody, batch_wanted
 from stepwell.durable._bound import Binder, Bound, described, is_async_callable, positional
 from stepwell.durable._codec import codec_for
 from stepwell.durable._duration import to_us
+from stepwell.durable._pending import fan
 from stepwell.durable._plan import poll_planner
 from stepwell.durable._steps import (
     code_print,
@@ -43,7 +44,16 @@ from stepwell.durable._steps import (
     step_wanted,
     undo_of,
 )
-from stepwell.durable.config import ChildConfig, MapConfig, ParallelBranch, ParallelConfig, StepConfig
+from stepwell.durable._submitter import Submitter
+from stepwell.durable.config import (
+    CallbackConfig,
+    ChildConfig,
+    MapConfig,
+    ParallelBranch,
+    ParallelConfig,
+    StepConfig,
+    WaitForCallbackConfig,
+)
 from stepwell.durable.logger import Logger
 from stepwell.durable.types import DurableExecutionArn, LambdaContext, WaitForConditionCheckContext
 from stepwell.durable.waits import WaitForConditionConfig
@@ -56,7 +66,7 @@ from stepwell.serde import capture
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from stepwell.core import Op, Payload, Planner
+    from stepwell.core import Kind, Op, Payload, Planner
     from stepwell.durable._function import DurableFunction
     from stepwell.runtime._scope import Scope
 
@@ -82,6 +92,8 @@ class Operations:
         self._replays = scope.life.replaying and (parent is None or scope.key in scope.life.run.ops)
         self._backend: Any = None if parent is None else parent._backend
         self._planner: Planner | None = None
+        self._asked = ""
+        """Key of the newest operation."""
 
     def __reduce__(self) -> Any:
         message = "contexts cannot be pickled: pass values to other processes"
@@ -127,7 +139,9 @@ class Operations:
         def remaining() -> float | None:
             return None if life.deadline is None else (life.deadline - life.store.now()) / US
 
-        return LambdaContext(f"{life.run.id}-{life.lease.epoch}", life.program.name, remaining=remaining)
+        tenant = None if life.run.started is None else life.run.started.tenant
+        request = f"{life.run.id}-{life.lease.epoch}"
+        return LambdaContext(request, life.program.name, tenant_id=tenant, remaining=remaining)
 
     @property
     def _arn(self) -> str:
@@ -191,7 +205,11 @@ class Operations:
 
     def _began(self, key: str, *, is_step: bool = False) -> Op | None:
         """An operation is asked for: whether this context still replays shows by its record."""
-        op = self._scope.life.run.ops.get(key)
+        self._asked = key
+        life = self._scope.life
+        op = life.run.ops.get(key)
+        if life.watch is not None and op is not None and not life.replay_only:
+            life.watch.replayed(key)
         if self._replays and (op is None or not op.ended):
             self._replays = False if op is None or is_step else self._replays
             if op is not None and not is_step:
@@ -241,7 +259,7 @@ class Operations:
         return self._go(wait(self._scope.life.run, Wanted(key, "wait", name), us))
 
     def _child(self, func: Any, name: str | None, config: ChildConfig[Any] | None) -> Any:
-        call, auto, unnamed = _scope_function(func, "run_in_child_context")
+        call, auto, unnamed = scope_function(func, "run_in_child_context")
         settings = config or ChildConfig()
         key, name = self._scope.begin("run_in_child_context", name or auto, unnamed or "child")
         self._began(key)
@@ -252,8 +270,9 @@ class Operations:
 
     def _must_look(self, key: str) -> bool:
         """Replay without executing enters finished scopes, too: their steps may have an undo."""
-        op = self._scope.life.run.ops.get(key)
-        return self._scope.life.replay_only and op is not None and op.ended
+        life = self._scope.life
+        op = life.run.ops.get(key)
+        return life.replay_only and life.look_inside and op is not None and op.ended
 
     def _map(self, inputs: Any, func: Any, name: str | None, config: MapConfig[Any] | None) -> Any:
         if not callable(func):
@@ -276,7 +295,7 @@ class Operations:
         runs, names = [], []
         for index, given in enumerate(_listed(functions)):
             own = given.name if isinstance(given, ParallelBranch | Bound | Binder) else None
-            call, _, _ = _scope_function(given.func if isinstance(given, ParallelBranch) else given, "parallel")
+            call, _, _ = scope_function(given.func if isinstance(given, ParallelBranch) else given, "parallel")
             runs.append(call)
             names.append(own or f"parallel-branch-{index}")
         key, name = self._scope.begin("parallel", name, "parallel")
@@ -284,10 +303,27 @@ class Operations:
         return self._batch(batch_wanted(self, (key, name), "parallel", settings, runs, names))
 
     def _batch(self, asked: Any) -> Any:
-        run = self._scope.life.run
-        if self._must_look(asked.want.key) or (self._scope.life.replay_only and asked.want.key in run.ops):
+        life, run = self._scope.life, self._scope.life.run
+        op = run.ops.get(asked.want.key)
+        if life.asked is not None:
+            life.asked.batch(op, asked)
+        if life.replay_only and op is not None and (life.look_inside or not op.ended):
             return self._go(_look_inside_batch(self, asked), self._crew(asked))
         return self._go(batch(run, asked), self._crew(asked))
+
+    def _wait_for_callback(self, submitter: Any, name: str | None, config: WaitForCallbackConfig | None) -> Any:
+        submit = Submitter.of(submitter)
+        if config is not None and not isinstance(config, CallbackConfig):
+            raise ValidationError(f"config of wait_for_callback is a WaitForCallbackConfig, not {config!r}")
+        settings = config or WaitForCallbackConfig()
+        key, name = self._scope.begin("wait_for_callback", name or submit.name, submit.label or "wait_for_callback")
+        self._began(key)
+        codec = self._codec(settings.serdes, key)
+        inside = submit.inside_async if self._scope.life.is_async else submit.inside
+        body = ScopeBody(self, lambda context: inside(context, name, settings), codec)
+        want = Wanted(key, "wait_for_callback", name, settings.sub_type, None, codec)
+        asked = ScopeWanted(want, body)
+        return self._go(_look_inside(self, asked) if self._must_look(key) else scope(self._scope.life.run, asked))
 
     def _wait_for_condition(self, check: Any, config: WaitForConditionConfig[Any] | None, name: str | None) -> Any:
         if not callable(check) or not isinstance(config, WaitForConditionConfig):
@@ -350,12 +386,24 @@ class Operations:
         if not key:
             raise ValidationError("once needs a key")
         place = child_key(self._scope.key, label(key), 1)
+        life = self._scope.life
+        if life.watch is not None and not life.replay_only:
+            life.watch.replayed(place)
+        if (asked := life.asked) is not None:
+            asked.keys.add(place)
         codec = codec_for(None, "")
 
         def body(attempt: Attempt) -> Any:
             return keep_lines(attempt, call, *((self,) if takes_context else ()))
 
         return StepWanted(place, "once", key, None, None, codec, Body(body, codec, is_async=_is_async(call)), None)
+
+    # -- beside the caller, and several at a time
+
+    def _race_or_gather(self, kind: Kind, functions: Any, places: Any, rule: Any) -> tuple[str, Any]:
+        """The batch of a gather or race: its key, and what its running gives."""
+        key, asked = fan(self, kind, functions, places, rule)
+        return key, self._batch(asked)
 
     # -- undo, progress
 
@@ -387,7 +435,7 @@ def _is_async(func: Any) -> bool:
     return func.is_async if isinstance(func, Bound | Binder) else is_async_callable(func)
 
 
-def _scope_function(func: Any, method: str) -> tuple[Any, str | None, str | None]:
+def scope_function(func: Any, method: str) -> tuple[Any, str | None, str | None]:
     """What a caller passed as a scope's body: (callable taking a context, name, label if unnamed)."""
     call, auto, unnamed, takes_context = function_of(func, method)
     if takes_context:
@@ -418,9 +466,12 @@ def _look_inside(context: Operations, asked: ScopeWanted) -> Flow[Any]:
 def _look_inside_batch(context: Operations, asked: Any) -> Flow[Any]:
     from stepwell.core import Enter
 
-    run = context._scope.life.run
+    life, run = context._scope.life, context._scope.life.run
+    if life.follower is not None:
+        life.follower(asked)
     for index, branch in enumerate(asked.branches):
-        if asked.virtual or branch.key in run.ops:
+        op = run.ops.get(branch.key)
+        if asked.virtual or (op is not None and (life.look_inside or not op.ended)):
             inside: Batch = asked.body
             yield Enter(ScopeWanted(branch, inside.branch(index), asked.virtual))
     return (yield from batch(run, asked))

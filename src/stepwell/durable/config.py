@@ -48,6 +48,7 @@ else:
 
 __all__ = [
     "BatchItemStatus",
+    "CallbackConfig",
     "ChildConfig",
     "CompletionConfig",
     "CompletionDecision",
@@ -55,6 +56,7 @@ __all__ = [
     "CompletionOutcome",
     "CompletionStatus",
     "Duration",
+    "InvokeConfig",
     "JitterStrategy",
     "MapConfig",
     "NestingType",
@@ -62,6 +64,7 @@ __all__ = [
     "ParallelConfig",
     "StepConfig",
     "StepSemantics",
+    "WaitForCallbackConfig",
     "complete_batch",
     "continue_batch",
 ]
@@ -177,6 +180,80 @@ class ChildConfig(msgspec.Struct, Generic[T], frozen=True):
         check_serdes("serdes", self.serdes)
         check_sub_type(self.sub_type)
         check_callable("summary_generator", self.summary_generator)
+
+
+class _CallbackFields(msgspec.Struct, frozen=True):
+    timeout: DurationLike = 0
+    heartbeat_timeout: DurationLike = 0
+    serdes: SerDes[Any] | None = None
+
+
+class CallbackConfig(_CallbackFields, frozen=True, kw_only=True):
+    """Settings of a callback; the first three may be given by position.
+
+    Args:
+        timeout: Longest time until the answer (Duration, timedelta or seconds), then CallbackTimeoutError. 0: no limit.
+        heartbeat_timeout: Longest time between two heartbeats. 0: no limit.
+        serdes: How the text that is sent becomes the value. None: it is the value, and an empty answer is None.
+        sub_type: Shown in the history; 1 to 32 of ``A-Z a-z 0-9 _ -``.
+
+    Raises:
+        ValidationError: a value is of another kind or outside its limits.
+    """
+
+    sub_type: str | None = None
+
+    def __post_init__(self) -> None:
+        check_time_limit("timeout", self.timeout or None)
+        check_time_limit("heartbeat_timeout", self.heartbeat_timeout or None)
+        check_serdes("serdes", self.serdes)
+        check_sub_type(self.sub_type)
+
+
+class WaitForCallbackConfig(CallbackConfig, frozen=True, kw_only=True):
+    """As `CallbackConfig`, and how the submitter is tried again.
+
+    Args:
+        retry_strategy: Of the step that runs the submitter. None: as any step.
+    """
+
+    retry_strategy: RetryStrategy | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_strategy("retry_strategy", self.retry_strategy)
+
+
+class _InvokeFields(msgspec.Struct, frozen=True):
+    serdes_payload: SerDes[Any] | None = None
+    serdes_result: SerDes[Any] | None = None
+    tenant_id: str | None = None
+
+
+class InvokeConfig(_InvokeFields, frozen=True, kw_only=True):
+    """Settings of an invoke; the first three may be given by position.
+
+    Args:
+        serdes_payload: How the payload becomes the child's input. None: tagged JSON.
+        serdes_result: How the child's result is read. None: tagged JSON.
+        tenant_id: Recorded, and the child's ``lambda_context.tenant_id``.
+        timeout: Longest time to wait for the child (Duration, timedelta or seconds), then InvokeError; the child is
+            cancelled. None: no limit.
+        id: The child's run id. None: derived from this run's id and the operation's key.
+
+    Raises:
+        ValidationError: a value is of another kind or outside its limits.
+    """
+
+    timeout: DurationLike | None = None
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        check_serdes("serdes_payload", self.serdes_payload)
+        check_serdes("serdes_result", self.serdes_result)
+        check_text("tenant_id", self.tenant_id)
+        check_time_limit("timeout", self.timeout)
+        check_text("id", self.id)
 
 
 class _MapFields(msgspec.Struct, Generic[T], frozen=True):

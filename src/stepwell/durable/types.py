@@ -9,23 +9,30 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
+    from stepwell.durable._context import DurableContext
+    from stepwell.durable._outside import Callback
     from stepwell.durable._step_context import StepContext
     from stepwell.durable.concurrency.models import BatchResult
 
 __all__ = [
     "BatchResult",
+    "Callback",
+    "DurableContext",
     "DurableExecutionArn",
     "LambdaContext",
     "LoggerInterface",
     "OperationContext",
     "StepContext",
     "SummaryGenerator",
+    "WaitForCallbackContext",
     "WaitForConditionCheckContext",
 ]
 
 # What comes from modules that cost more to import, or that need this one.
 _LATE = {
     "BatchResult": "stepwell.durable.concurrency.models",
+    "Callback": "stepwell.durable._outside",
+    "DurableContext": "stepwell.durable._context",
     "StepContext": "stepwell.durable._step_context",
 }
 
@@ -68,6 +75,10 @@ class WaitForConditionCheckContext(OperationContext, frozen=True):
     """What the check of ``wait_for_condition`` is told: ``attempt`` is its number, from 1. Frozen."""
 
     attempt: int = 1
+
+
+class WaitForCallbackContext(OperationContext, frozen=True):
+    """What the submitter of ``wait_for_callback`` is told. Frozen."""
 
 
 _C_contra = TypeVar("_C_contra", contravariant=True)

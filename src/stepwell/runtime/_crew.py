@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import (
@@ -21,7 +22,8 @@ from stepwell.core import (
 )
 from stepwell.errors import Suspend
 from stepwell.runtime._api import BranchOver, BranchUnwound, LifeOver, ReplayEnd
-from stepwell.runtime._drive import block, drive, settle_parking
+from stepwell.runtime._drive import drive
+from stepwell.runtime._parking import block, settle_parking
 from stepwell.runtime._scope import Branch, Scope
 from stepwell.runtime._threads import Job
 from stepwell.runtime._values import kept, text_of
@@ -29,7 +31,11 @@ from stepwell.runtime._values import kept, text_of
 if TYPE_CHECKING:
     from stepwell.core import BatchWanted, Effect
     from stepwell.runtime._api import BatchBody
-    from stepwell.runtime._life import Wait
+    from stepwell.runtime._wait import Wait
+
+
+NEVER = 1 << 62
+"""A time that does not come: a branch that waits for something from outside alone."""
 
 
 class Crew:
@@ -47,6 +53,9 @@ class Crew:
         """The coordinator's own wait, while it has nothing to do."""
         self._jobs: deque[tuple[int, Job]] = deque()
         self._unwound: list[tuple[int, int, Wait]] = []
+        """Heap of (due at, order, wait): branches without a thread. One that something outside wakes is in it twice."""
+        self._indexes: dict[Wait, int] = {}
+        self._order = count()
         self._under_way = 0
         """Branches that are queued for a thread or run; not those that ended or were unwound."""
 
@@ -144,9 +153,9 @@ class Crew:
                 over = self.life.over is not None or branch.gone
                 if not over:
                     self._under_way -= 1
-                    heapq.heappush(self._unwound, (wait.until or 0, index, wait))
-                    if self.waiting is not None:
-                        self.waiting.until = self._next_due()
+                    self._indexes[wait] = index
+                    wait.resume = lambda: self._shelve(wait, 0)
+                    self._shelve(wait, 0 if wait.is_ready() else NEVER if wait.until is None else wait.until)
             if over:
                 self.post(branch, None)
             else:
@@ -167,6 +176,14 @@ class Crew:
         else:
             self.post(branch, self.event(index, outcome))
 
+    def _shelve(self, wait: Wait, due: int) -> None:
+        """A branch without a thread is due then. Under the life's lock."""
+        heapq.heappush(self._unwound, (due, next(self._order), wait))
+        if self.waiting is not None:
+            self.waiting.until = self._next_due()
+        if due == 0:
+            self.wake()
+
     def take_event(self) -> BranchEnded:
         """The next branch that ends; meanwhile this thread runs what finds no thread of its own."""
         try:
@@ -174,9 +191,9 @@ class Crew:
         except Suspend:
             # Unwound branches have no thread that would end them: they go with their coordinator.
             with self.life.lock:
-                for _, _, wait in self._unwound:
+                for wait in self._indexes:
                     self.life.branch_remove(wait.branch)
-                self._unwound.clear()
+                self._forget_unwound()
             raise
 
     def _next_event(self) -> BranchEnded:
@@ -206,7 +223,8 @@ class Crew:
         try:
             if ticket is not None and not settle_parking(life, wait, ticket):
                 return
-            if (branch.inline or life.host.threads.backlog) and self._only_unwound() and branch.parent is not None:
+            wanted = (branch.inline or life.host.threads.backlog) and branch.parent is not None and not branch.pinned
+            if wanted and self._only_unwound():
                 self._abandon(wait)
             block(life, wait)
         finally:
@@ -222,15 +240,20 @@ class Crew:
         """Branches whose time has come go back into the queue. Under the life's lock."""
         now = self.life.store.now()
         while self._unwound and self._unwound[0][0] <= now:
-            _, index, wait = heapq.heappop(self._unwound)
-            if wait.branch.let_go:
+            _, _, wait = heapq.heappop(self._unwound)
+            index = self._indexes.pop(wait, None)
+            if index is None or wait.branch.let_go:
                 continue
             self.life.wait_end(wait)
             self._under_way += 1
             self._submit(index, wait.branch)
 
     def _next_due(self) -> int | None:
-        return self._unwound[0][0] if self._unwound else None
+        return self._unwound[0][0] if self._unwound and self._unwound[0][0] < NEVER else None
+
+    def _forget_unwound(self) -> None:
+        self._unwound.clear()
+        self._indexes.clear()
 
     def _next_job(self) -> tuple[int, Job] | None:
         """One of the own branches that no thread has taken yet. Under the life's lock."""
@@ -244,7 +267,7 @@ class Crew:
         return None
 
     def _only_unwound(self) -> bool:
-        return self._under_way == 0 and bool(self._unwound)
+        return self._under_way == 0 and bool(self._indexes)
 
     def _abandon(self, wait: Wait) -> None:
         """This coordinator's thread is wanted elsewhere: its branches are entered anew when the first is due."""
@@ -252,10 +275,15 @@ class Crew:
         with life.lock:
             if self.events or wait not in life.waits or not self._only_unwound():
                 return
-            for _, _, inner in self._unwound:
-                life.waits.pop(inner, None)
+            inside = list(self._indexes)
+            for inner in inside:
+                life.wait_drop(inner)
                 life.branches.discard(inner.branch)
-            self._unwound.clear()
+            self._forget_unwound()
+            # What would have woken one of them wakes their coordinator.
+            wait.topics = tuple({topic: None for inner in inside for topic in inner.topics})
+            wait.ready = lambda: any(inner.is_ready() for inner in inside)
+            life.outside.watch(wait)
         raise BranchUnwound(wait)
 
     def cancel(self) -> list[int]:
@@ -265,8 +293,8 @@ class Crew:
             ended = {event.index for event in self.events}
             gone = {i: b for i, b in self.branches.items() if b in life.branches and not b.ended and i not in ended}
             life.let_go(list(gone.values()))
-            for _, _, wait in self._unwound:
+            for wait in self._indexes:
                 life.branches.discard(wait.branch)
             self._jobs.clear()
-            self._unwound.clear()
+            self._forget_unwound()
         return sorted(gone)

@@ -9,7 +9,8 @@ from stepwell.core import BranchEnded, CancelBranches, Spawn, TakeEvent, scope_o
 from stepwell.errors import Suspend
 from stepwell.runtime._api import LifeOver, ReplayEnd
 from stepwell.runtime._crew import Crew
-from stepwell.runtime._drive_async import block_async, drive_async, settle_parking_async
+from stepwell.runtime._drive_async import drive_async
+from stepwell.runtime._parking_async import block_async, settle_parking_async
 from stepwell.runtime._scope import Branch, Scope
 
 if TYPE_CHECKING:

@@ -6,40 +6,45 @@ Its twin is `_drive_async`. All that differs between the colours is in these two
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.core import (
-    US,
+    Await,
     Call,
     CancelledHere,
     Commit,
     Decode,
     Diverge,
     Done,
+    EndOutside,
     Enter,
     Failed,
     Now,
+    OpenOutside,
     Park,
     Rebuild,
     Ride,
+    StartChild,
+    TakeSignal,
 )
 from stepwell.errors import NonDeterminismError
-from stepwell.journal import InboxChanged
-from stepwell.journal import Park as ParkChange
-from stepwell.runtime._api import BranchUnwound, ReplayEnd, Unwinding
+from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._bodies import call
 from stepwell.runtime._frames import user_line
+from stepwell.runtime._parking import await_outside, end_outside, open_outside, park, start_child, take_signal
 from stepwell.runtime._scope import Scope
 from stepwell.runtime._values import failed, kept, pack, raised, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from stepwell.core import Flow, ScopeWanted, Wanted
-    from stepwell.journal import Ticket
-    from stepwell.runtime._api import ScopeBody
+    from stepwell.runtime._api import Follower, ScopeBody
     from stepwell.runtime._crew import Crew
-    from stepwell.runtime._life import Life, Wait
+    from stepwell.runtime._life import Life
+    from stepwell.runtime._observe import Watch
 
 T = TypeVar("T")
 LARGE_RESULT = 262_144
@@ -49,6 +54,8 @@ LARGE_RESULT = 262_144
 def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
     """Run a flow to its end on this thread. ``crew``: what performs a batch's effects."""
     sent: Any = None
+    if scope.life.follower is not None:
+        flow = followed(flow, scope.life.follower)
     try:
         while True:
             effect = flow.send(sent)
@@ -56,6 +63,21 @@ def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
             sent = perform(scope, effect) if perform is not None else crew.perform(effect)  # type: ignore[union-attr]
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    finally:
+        if scope.life.watch is not None:
+            scope.life.watch.deliver()
+
+
+def followed(flow: Flow[T], follower: Follower) -> Flow[T]:
+    """The same conversation, overheard: a rehearsal is told of each effect before it is performed."""
+    sent: Any = None
+    while True:
+        try:
+            effect = flow.send(sent)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        follower(effect)
+        sent = yield effect
 
 
 # -- effects that never wait, for both
@@ -69,6 +91,9 @@ def _ride(scope: Scope, effect: Ride) -> None:
     life = scope.life
     if life.replay_only:
         raise ReplayEnd
+    if life.eager:
+        life.commit(scope.branch, effect.records)
+        return
     with life.lock:
         # As a commit: nothing of a branch that was let go of is written, not even later.
         life.usable(scope.branch)
@@ -116,84 +141,17 @@ def _commit(scope: Scope, effect: Commit) -> None:
     life.commit(scope.branch, effect.records)
 
 
-def _park(scope: Scope, effect: Park) -> None:
-    life, branch, until, records = scope.life, scope.branch, effect.until, effect.records
-    if life.replay_only:
-        raise ReplayEnd
-    if records and type(life.over) is Unwinding:
-        # The attempt is over, whatever becomes of the run: an undo would begin it again.
-        life.commit(branch, records)
-        records = ()
-    while until > life.store.now():
-        with life.lock:
-            life.usable(branch)
-            wait = life.wait_begin(branch, effect.want.key, until)
-            ticket = life.park_ticket(records)
-        records = ()
-        if ticket is not None and not settle_parking(life, wait, ticket):
-            continue
-        if branch.parent is not None and (branch.inline or life.host.threads.backlog):
-            raise BranchUnwound(wait)
-        block(life, wait)
-    if records:
-        life.commit(branch, records)
-
-
-def settle_parking(life: Life, wait: Wait, ticket: Ticket) -> bool:
-    """Make a batch durable that may park the run. False: something came from outside, look again.
-
-    Raises:
-        Suspend: the run is parked and the frames are dropped.
-    """
-    while True:
-        try:
-            life.settle(ticket)
-        except InboxChanged:
-            ticket = life.repark(ticket)
-            if type(ticket.batch.change) is not ParkChange:
-                life.settle(ticket)
-                with life.lock:
-                    life.wait_end(wait)
-                life.react()
-                return False
-        else:
-            return parked(life, ticket)
-
-
-def parked(life: Life, ticket: Ticket) -> bool:
-    """The batch is durable: True, or the end of the life if it gave the run up."""
-    if type(ticket.batch.change) is ParkChange and ticket.batch.change.release:
-        life.suspended()
-        assert life.over is not None
-        raise life.over
-    return True
-
-
-def block(life: Life, wait: Wait) -> None:
-    """Wait on this thread until the time has come, or somebody ended the wait."""
-    branch, gate = wait.branch, wait.branch.gate
-    assert gate is not None
-    while True:
-        with life.lock:
-            life.usable(branch)
-            if wait not in life.waits:
-                return
-            now = life.store.now()
-            if wait.until is not None and wait.until <= now:
-                life.wait_end(wait)
-                return
-        times = [t for t in (wait.until, None if life.rolling_back else life.deadline) if t is not None]
-        if times and min(times) <= now:
-            life.unwind("timed_out")
-            continue
-        gate.wait((min(times) - now) / US if times else None)
-
-
 def _enter(scope: Scope, effect: Enter) -> Done | Failed:
     inner = inner_scope(scope, effect.want)
     body: ScopeBody = effect.want.body
     try:
-        return scope_done(scope.life, effect.want.want, body, body.call(inner))
+        watch = scope.life.watch
+        if watch is None or effect.want.virtual:
+            value = body.call(inner)
+        else:
+            with enter_watched(scope, watch, effect):
+                value = body.call(inner)
+        return scope_done(scope.life, effect.want.want, body, value)
     except ReplayEnd:
         if may_end_inside(scope.life, effect.want.want):
             return Done(None, None, 0)
@@ -204,10 +162,20 @@ def _enter(scope: Scope, effect: Enter) -> Done | Failed:
         inner.closed = True
 
 
+def enter_watched(scope: Scope, watch: Watch, effect: Enter) -> AbstractContextManager[None]:
+    """Around the inside of a scope that has records, where somebody observes."""
+    key = effect.want.want.key
+    if scope.life.replay_only:
+        return nullcontext()
+    watch.replayed(key)
+    watch.deliver()
+    return watch.body(scope, key)
+
+
 def may_end_inside(life: Life, want: Wanted) -> bool:
     """Replay without executing: what is not on record inside a finished scope, or a branch, is not the end of all."""
     op = life.run.ops.get(want.key)
-    return want.kind in ("map_item", "parallel_branch") or (op is not None and op.ended)
+    return want.kind in ("map_item", "parallel_branch") or (life.look_inside and op is not None and op.ended)
 
 
 def inner_scope(scope: Scope, asked: ScopeWanted) -> Scope:
@@ -239,7 +207,12 @@ QUICK: dict[type, Callable[[Scope, Any], Any]] = {
 SYNC: dict[type, Callable[[Scope, Any], Any]] = {
     **QUICK,
     Commit: _commit,
-    Park: _park,
+    Park: park,
     Call: call,
     Enter: _enter,
+    Await: await_outside,
+    OpenOutside: open_outside,
+    EndOutside: end_outside,
+    TakeSignal: take_signal,
+    StartChild: start_child,
 }

@@ -13,55 +13,55 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core import (
     US,
-    CancelRequested,
+    CallbackFailed,
+    CallbackSucceeded,
+    InvokeFailed,
+    InvokeSucceeded,
     Parked,
     ScopeFailed,
     ScopeSucceeded,
+    SignalTaken,
+    SignalTimedOut,
+    StepFailed,
+    StepSucceeded,
+    WaitEnded,
     fold_all,
 )
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
-from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
-from stepwell.runtime._inbox import decode_fact
+from stepwell.runtime._api import BranchOver, LifeOver, ReplayEnd, Unwinding
+from stepwell.runtime._observe import Watch
+from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
+from stepwell.runtime._unused import Asked
+from stepwell.runtime._wait import Wait
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from stepwell.core import AnyRecord, Payload, RunState
-    from stepwell.journal import HotChange, Lease, Note, Ticket
-    from stepwell.runtime._api import Program, Undo
+    from stepwell.journal import HotChange, Lease, Note, Outgoing, Ticket
+    from stepwell.runtime._api import Follower, Program, Undo
     from stepwell.runtime._host import Host
+    from stepwell.runtime._observe import Observer
     from stepwell.serde import Redactor
 
 
-class Wait:
-    """One operation that waits. ``until`` None: for its branches, or for something from outside."""
-
-    __slots__ = ("branch", "future", "key", "own", "until")
-
-    def __init__(self, branch: Branch, key: str, until: int | None, *, own: bool = True) -> None:
-        self.branch = branch
-        self.own = own
-        """It waits for its own time; not for its branches."""
-        self.key = key
-        self.until = until
-        self.future: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        """Let whoever waits look again. On the life's loop in async lives."""
-        if self.future is not None:
-            if not self.future.done():
-                self.future.set_result(None)
-        elif self.branch.gate is not None:
-            self.branch.gate.open()
+ENDS = frozenset({
+    ScopeSucceeded, ScopeFailed, StepSucceeded, StepFailed, WaitEnded, CallbackSucceeded, CallbackFailed,
+    InvokeSucceeded, InvokeFailed, SignalTaken, SignalTimedOut,
+})  # fmt: skip
+"""Records after which an operation has ended; a branch that has queued its own can be let go of no more."""
 
 
 class Life:
     """See the module."""
 
-    def __init__(self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float) -> None:
+    def __init__(
+        self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float,
+        observers: Sequence[Observer] = (),
+    ) -> None:  # fmt: skip
         self.host = host
         self.store = host.store
         self.writer = host.writer
@@ -69,20 +69,26 @@ class Life:
         self.lease = lease
         self.program = program
         self.is_async = program.is_async
-        self.hold = round(min(hold, 1e9) * US)
+        self.watch: Watch | None = Watch(self, observers) if observers else None
+        self.eager = self.watch is not None and self.watch.eager
+        """Each record is committed by itself, before anything else happens (plugins)."""
+        self.hold = 0 if self.eager else round(min(hold, 1e9) * US)
         self.lock = threading.Lock()
         self.line = Line(host.writer, lease, self._fold)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.over: BaseException | None = None
         self.replaying = bool(run.ops)
         """Whether this life began with records of operations."""
+        self.asked = Asked() if run.ops else None
         self.undos: dict[str, Undo] = {}
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
+        self.look_inside = True
+        """Such a replay enters finished scopes, too."""
+        self.follower: Follower | None = None
+        """A rehearsal: what to tell of each effect. Nothing is ever written."""
         self.rolling_back = False
         self.redactor: Redactor = host.new_redactor()
-        self.partial: dict[str, float] = {}
-        """Fractions that running steps have told, by key."""
         self.warned: set[str] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
         """Async: tasks in which operations ran; they are settled before the life is."""
@@ -92,7 +98,7 @@ class Life:
         self.waits: dict[Wait, None] = {}
         self._parked = False
         self._unpark = run.parked is not None and run.life is not None and run.parked.at > run.life.at
-        self.cancel_seen = run.cancel is not None
+        self.outside = Outside(self)
         self.input: Payload = run.input
         self.deadline: int | None = None if run.started is None else run.started.deadline
         """When the run times out, if ever."""
@@ -139,14 +145,25 @@ class Life:
     # -- appending
 
     def _fold(self, records: Sequence[AnyRecord]) -> None:
-        fold_all(self.run, records)
+        if self.watch is None:
+            fold_all(self.run, records)
+        else:
+            self.watch.fold(records)
 
     def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Write these with the run's next commit."""
+        if self.watch is not None:
+            return
         self.line.ride(records, notes, blobs)
         self.host.flush_soon(self)
 
-    def enqueue(self, branch: Branch | None, records: Sequence[AnyRecord], change: HotChange | None = None) -> Ticket:
+    def enqueue(
+        self,
+        branch: Branch | None,
+        records: Sequence[AnyRecord],
+        change: HotChange | None = None,
+        facts: Sequence[Outgoing] = (),
+    ) -> Ticket:
         """Queue records of a branch (None: of the life itself) for the writer.
 
         Raises:
@@ -154,16 +171,25 @@ class Life:
             BranchOver: the branch was let go of.
         """
         with self.lock:
-            self._writable(branch, records)
-            return self.line.enqueue(records, change or self._unparked())
+            self.writable(branch, records)
+            return self.line.enqueue(records, change or self.unparked(), facts=facts)
 
-    def _unparked(self) -> HotChange | None:
+    def unparked(self) -> HotChange | None:
+        """What the next batch does to the hot row, if the run was parked in place and goes on. Under ``lock``."""
         if not self._unpark:
             return None
         self._unpark = False
         return Unpark("rolling_back" if self.rolling_back else "running")
 
-    def _writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
+    def unpark(self) -> None:
+        """The run goes on, whatever was queued to park it. Under ``lock``."""
+        if self._parked:
+            self._parked, self._unpark = False, True
+
+    def writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
+        """Raise if this branch may not write these. Under ``lock``."""
+        if self.follower is not None:
+            raise ReplayEnd
         over = self.over
         if over is not None and type(over) is not Unwinding:
             raise over
@@ -172,7 +198,7 @@ class Life:
         if branch.let_go or (branch.parent is not None and branch.gone):
             raise self.branch_over(branch)
         last = records[-1] if records else None
-        if type(last) in (ScopeSucceeded, ScopeFailed) and last.key == branch.key:  # type: ignore[union-attr]
+        if type(last) in ENDS and last.key == branch.key:  # type: ignore[union-attr]
             branch.ended = True
 
     def commit(self, branch: Branch | None, records: Sequence[AnyRecord], change: HotChange | None = None) -> None:
@@ -291,10 +317,21 @@ class Life:
         if branch.let_go or (branch.parent is not None and branch.gone):
             raise self.branch_over(branch)
 
-    def wait_begin(self, branch: Branch, key: str, until: int | None, *, own: bool = True) -> Wait:
+    def wait_begin(
+        self,
+        branch: Branch,
+        key: str,
+        until: int | None,
+        *,
+        own: bool = True,
+        topics: tuple[str, ...] = (),
+        ready: Callable[[], bool] | None = None,
+    ) -> Wait:
         """One of the branch's operations waits from here on. Under ``lock``."""
-        wait = Wait(branch, key, until, own=own)
+        wait = Wait(branch, key, until, own=own, topics=topics, ready=ready)
         self.waits[wait] = None
+        if topics:
+            self.outside.watch(wait)
         branch.waiting += 1
         if not branch.settling:
             self.idle_if_waiting(branch)
@@ -310,9 +347,26 @@ class Life:
     def wait_end(self, wait: Wait) -> None:
         """It goes on. Under ``lock``. Idempotent."""
         if wait in self.waits:
-            del self.waits[wait]
+            self.wait_drop(wait)
             wait.branch.waiting -= 1
             self.busy_again(wait.branch)
+
+    def wait_drop(self, wait: Wait) -> None:
+        """Nobody waits here any more; its branch is gone, or told apart. Under ``lock``."""
+        self.waits.pop(wait, None)
+        if wait.topics:
+            self.outside.unwatch(wait)
+
+    def wake(self, waits: Sequence[Wait]) -> None:
+        """Let these look again."""
+        if not self.is_async or self.loop is None:
+            for wait in waits:
+                wait.wake()
+            return
+        try:
+            self.loop.call_soon_threadsafe(_wake_each, waits)
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left to wake
 
     def busy_again(self, branch: Branch) -> None:
         """The branch has something to do. Under ``lock``."""
@@ -345,7 +399,7 @@ class Life:
                     self.busy -= 1
                 branch.counted = False
         for wait in [w for w in self.waits if w.branch.gone]:
-            del self.waits[wait]
+            self.wait_drop(wait)
             wait.wake()
 
     def park_ticket(self, records: Sequence[AnyRecord]) -> Ticket | None:
@@ -353,7 +407,7 @@ class Life:
         ``lock``, because "am I the last?" must be asked when records are queued (ENGINE.md §4).
         """
         if self.busy or not self.waits or self.replay_only:
-            return self.line.enqueue(records, self._unparked()) if records else None
+            return self.line.enqueue(records, self.unparked()) if records else None
         if self._parked and not records:
             return None
         now = self.store.now()
@@ -369,61 +423,6 @@ class Life:
             self.over = self.over or Suspend("parked")
         change = Park(wake, ", ".join(names), self.lease.inbox, release)
         return self.line.enqueue((*records, Parked(now, wake, names)), change)
-
-    def repark(self, ticket: Ticket) -> Ticket:
-        """The same batch after `InboxChanged`: without `Parked` if the frames stay, else with what the inbox held."""
-        batch = ticket.batch
-        kept = tuple(record for record in batch.records if type(record) is not Parked)
-        assert type(batch.change) is Park
-        facts, taken, seen = self._read_inbox()
-        self.line.ride((), batch.notes, batch.blobs)
-        with self.lock:
-            self.lease.inbox = seen
-            facts = self._new_facts(facts)
-            if not batch.change.release:
-                self._parked = False
-                return self.line.enqueue((*kept, *facts), inbox_taken=taken)
-            wake = self.store.now() if facts else batch.change.wake_at
-            parked = tuple(record for record in batch.records if type(record) is Parked)
-            change = Park(wake, batch.change.waiting_for, seen, True)
-            return self.line.enqueue((*kept, *facts, *parked), change, inbox_taken=taken)
-
-    def _read_inbox(self) -> tuple[tuple[AnyRecord, ...], tuple[int, ...], int]:
-        rid = self.lease.rid
-        with self.own_store():
-            hot = self.store.hot_get(self.run.id)
-            if rid is None or hot is None:
-                return (), (), self.lease.inbox
-            facts = self.store.inbox_load(rid)
-        return tuple(decode_fact(fact) for fact in facts), tuple(fact.n for fact in facts), hot.inbox
-
-    def _new_facts(self, records: tuple[AnyRecord, ...]) -> tuple[AnyRecord, ...]:
-        """Without a second cancel. Under ``lock``, where the batch is queued: one that is read and then not queued has
-        not been seen, or it would be lost.
-        """
-        if self.cancel_seen:
-            return tuple(record for record in records if type(record) is not CancelRequested)
-        self.cancel_seen = any(type(record) is CancelRequested for record in records)
-        return records
-
-    def inbox_ticket(self) -> Ticket | None:
-        """Something has come into the inbox: the batch that moves it into the run's records; None if nothing is new.
-
-        Raises:
-            LifeOver: the life may write no more.
-        """
-        records, taken, seen = self._read_inbox()
-        with self.lock:
-            self._writable(None, ())
-            self.lease.inbox = max(seen, self.lease.inbox)
-            if not taken:
-                return None
-            return self.line.enqueue(self._new_facts(records), self._unparked(), inbox_taken=taken)
-
-    def react(self) -> None:
-        """After a commit that may have brought something from outside: a cancellation unwinds the handler."""
-        if self.run.cancel is not None and not self.rolling_back and self.over is None:
-            self.unwind("cancelled")
 
     def unwind(self, why: str) -> None:
         """Leave the handler, to roll back (why: cancelled or timed_out)."""
@@ -449,6 +448,19 @@ class Life:
 
     def op_end(self, branch: Branch) -> None:
         """Async: an operation has ended. Whether the branch waits now shows when what awaited it has gone on."""
+        self._one_less(branch)
+
+    def op_enter(self, branch: Branch) -> None:
+        """Async: an operation runs code of its own in this branch (a child context): what that code has under way
+        counts from here on, not the operation.
+        """
+        self._one_less(branch)
+
+    def op_leave(self, branch: Branch) -> None:
+        """Async: that code is left."""
+        self.op_begin(branch)
+
+    def _one_less(self, branch: Branch) -> None:
         with self.lock:
             branch.open -= 1
         if branch.open and branch.waiting == branch.open and not branch.settling and self.loop is not None:
@@ -468,7 +480,7 @@ class Life:
             wait = next(iter(self.waits), None)
             ticket = self.park_ticket(()) if wait is not None else None
         if ticket is not None and wait is not None:
-            from stepwell.runtime._drive_async import park_later
+            from stepwell.runtime._parking_async import park_later
 
             self.spawn_own(park_later(self, wait, ticket))
 
@@ -482,3 +494,8 @@ class Life:
     def suspended(self) -> None:
         """`Parked` with release is durable: unwind the frames."""
         self._wake_all()
+
+
+def _wake_each(waits: Sequence[Wait]) -> None:
+    for wait in waits:
+        wait.wake()

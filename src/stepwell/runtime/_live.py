@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ from stepwell.errors import Fenced, JournalError, NonDeterminismError, RollbackF
 from stepwell.journal import End, Release
 from stepwell.runtime._api import LifeOver, Unwinding
 from stepwell.runtime._rollback import Outcome, failures, undo_all
+from stepwell.runtime._unused import note_unused
 from stepwell.serde import capture, current_redactor
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def live(life: Life) -> Ending:
     """
     tokens = (current_redactor.set(life.redactor), current_life.set(life))
     try:
+        if life.watch is not None:
+            life.watch.begin()
         if (blocked := crash_loop(life.run)) is not None:
             return block(life, blocked)
         outcome = _handler(life)
@@ -59,6 +63,8 @@ def live(life: Life) -> Ending:
     except Suspend:
         return parked(life)
     except BaseException as error:
+        if life.host.forked:
+            raise  # a child that leaves: the life is its parent's
         return given_up(life, life.stop(LifeOver("interrupted", error)))
     finally:
         current_redactor.reset(tokens[0])
@@ -83,7 +89,18 @@ def _handler(life: Life) -> Done | Failed | None:
         if life.over is None:
             raise  # user code raised one that is not ours
         return None
+    tell_swallowed(life, outcome)
     return outcome  # type: ignore[no-any-return]
+
+
+def tell_swallowed(life: Life, outcome: Done | Failed) -> None:
+    """A value that the handler returns although its run has parked is ignored: say so."""
+    if type(life.over) is Suspend and type(outcome) is Done:
+        message = (
+            f"run {life.run.id} waits, and its handler swallowed what unwinds it and returned a value, which is ignored; "
+            "catch Exception, or raise again what BaseException catches"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def after_handler(life: Life) -> Ending | None:
@@ -103,14 +120,36 @@ def after_handler(life: Life) -> Ending | None:
 def conclude(life: Life, outcome: Done | Failed | None) -> Ending:
     """The handler has been left for good: undo what is to be undone, and end the run."""
     why, error = verdict(life, outcome)
+    if outcome is not None:
+        note_unused(life)
     if why == "succeeded":
         assert isinstance(outcome, Done)
-        life.commit(None, (RunSucceeded(life.store.now(), outcome.payload),), End("succeeded"))
-        return Ending("ended")
+        return _end(life, RunSucceeded(life.store.now(), outcome.payload), End("succeeded"))
+    for child in open_children(life):
+        life.host.children.cancel(child)
     undo_all(life, why, error)
-    record, end = end_of(life, why, error)
-    life.commit(None, (record,), end)
+    return _end(life, *end_of(life, why, error))
+
+
+def _end(life: Life, record: AnyRecord, end: End) -> Ending:
+    life.settle(life.enqueue(None, (record,), end, life.outside.told_parent(record, end)))
+    if (parent := parent_here(life)) is not None:
+        life.host.take_inbox(parent)
     return Ending("ended")
+
+
+def open_children(life: Life) -> list[str]:
+    """Runs that this one still waits for: they end with it."""
+    ops = life.run.ops.values()
+    return [op.child for op in ops if op.kind == "invoke" and op.status == "started" and op.child is not None]
+
+
+def parent_here(life: Life) -> Life | None:
+    """The life of the run that waits for this one, where it is of this process: it need not look for the news."""
+    started = life.run.started
+    if started is None or started.parent is None or started.parent_key is None:
+        return None
+    return life.host.lives.get(started.parent)
 
 
 def verdict(life: Life, outcome: Done | Failed | None) -> tuple[Outcome | Literal["succeeded"], ErrorRecord | None]:

@@ -34,6 +34,7 @@ class Branch:
         "life",
         "open",
         "parent",
+        "pinned",
         "settling",
         "task",
         "waiting",
@@ -45,6 +46,8 @@ class Branch:
         self.parent = parent
         self.inline = inline
         """It runs on its coordinator's thread and must not keep it."""
+        self.pinned = False
+        """It has no coordinator that would give it a thread again: it keeps the one it has."""
         self.gate = None if life.is_async else life.host.threads.gate()
         self.task: Any = None
         self.open = 0
@@ -76,7 +79,7 @@ class Branch:
 class Scope:
     """A nested part of a run: hands out the keys of the operations in it, in the order in which they are called."""
 
-    __slots__ = ("_counts", "_once", "branch", "closed", "key", "life", "owner", "real", "virtual")
+    __slots__ = ("_counts", "_once", "branch", "closed", "key", "life", "owner", "pendings", "real", "virtual")
 
     def __init__(self, life: Life, key: str, branch: Branch, *, virtual: bool = False, real: str | None = None) -> None:
         self.life = life
@@ -89,6 +92,10 @@ class Scope:
         self._once: dict[str, Any] = {}
         self.owner: object = life.current_owner()
         self.closed = False
+        self.pendings: list[Any] = []
+        """What code in it began and goes on beside it."""
+        if life.asked is not None:
+            life.asked.scopes.add(key)
 
     def key_of(self, text: str) -> str:
         """The next key with this label. Raises if the scope may not be used from here."""
@@ -106,12 +113,27 @@ class Scope:
             InvalidStateError: the scope has ended.
             ValidationError: the name is too long or has control characters.
         """
+        self.check(method, name or default)
+        life = self.life
+        if name:
+            if len(name) > MAX_NAME or (not name.isprintable() and any(map(_is_control, name))):
+                message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
+                raise ValidationError(message)
+            key = self.key_of(label(name))
+        else:
+            key, name = self.key_of(label(default)), None
+        if life.asked is not None:
+            life.asked.keys.add(key)
+        return key, name
+
+    def check(self, method: str, inner: str) -> None:
+        """Check that the scope may be used from here, now. Raises as `begin`."""
         life = self.life
         if life.over is not None:
             raise life.over
         attempt = current_attempt.get()
         if attempt is not None:
-            self._refuse_nested(attempt, method, name or default)
+            self._refuse_nested(attempt, method, inner)
         if self.closed:
             message = f"the context of scope '{self.key or life.run.id}' was used after its end"
             raise InvalidStateError(message)
@@ -120,12 +142,6 @@ class Scope:
         branch = self.branch
         if branch.let_go or (branch.parent is not None and branch.gone):
             raise life.branch_over(branch)
-        if name:
-            if len(name) > MAX_NAME or (not name.isprintable() and any(map(_is_control, name))):
-                message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
-                raise ValidationError(message)
-            return self.key_of(label(name)), name
-        return self.key_of(label(default)), None
 
     def _refuse_nested(self, attempt: Attempt, method: str, inner: str) -> None:
         if attempt.scope.life.run is not self.life.run:

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core import BlobRef, Failed
 from stepwell.errors import (
+    ApprovalRejected,
+    CallbackExternalError,
+    CallbackSubmitterError,
+    CallbackTimeoutError,
     ChildContextError,
     DurableOperationError,
+    InvokeError,
     NestedStepError,
     PayloadError,
     RetryableSerDesError,
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 
     from stepwell.core import Kind, Payload, Wanted
     from stepwell.errors import ErrorRecord
+    from stepwell.journal import Store, Writer
     from stepwell.runtime._api import Codec
     from stepwell.runtime._life import Life
 
@@ -40,6 +46,9 @@ OPERATION_ERRORS: dict[Kind, type[DurableOperationError]] = {
     "parallel": ChildContextError,
     "map_item": ChildContextError,
     "parallel_branch": ChildContextError,
+    "invoke": InvokeError,
+    "start": InvokeError,
+    "signal": DurableOperationError,
 }
 """What a failed operation raises; every other kind a `StepError`."""
 
@@ -68,21 +77,34 @@ def kept(life: Life, text: str) -> Payload:
 
 def keep(life: Life, text: str) -> Payload:
     """A text as a record holds it: itself, or where it lies."""
+    if life.replay_only:
+        return text  # a replay without executing records nothing
+    payload, digest = keep_text(life.store, life.writer, text)
+    if digest is not None:
+        life.line.ride((), (), (digest,))
+    return payload
+
+
+def keep_text(store: Store, writer: Writer, text: str) -> tuple[Payload, bytes | None]:
+    """A text as a record holds it, and the hash of what the record must refer to.
+
+    Raises:
+        PayloadError: it is larger than 1 GiB.
+    """
     if len(text) <= BLOB_FROM // 4:
-        return text
+        return text, None
     data = text.encode()
     if len(data) <= BLOB_FROM:
-        return text
+        return text, None
     if len(data) > LARGEST:
         message = (
             f"a value of {len(data):,} bytes cannot be recorded (1 GiB at most); store it and return where it lies"
         )
         raise PayloadError(message)
     digest = blake2b(data, digest_size=32).digest()
-    with life.writer.exclusive():
-        life.store.blob_put(digest, _chunks(zlib.compress(data, 1)))
-    life.line.ride((), (), (digest,))
-    return BlobRef(digest, len(data))
+    with writer.exclusive():
+        store.blob_put(digest, _chunks(zlib.compress(data, 1)))
+    return BlobRef(digest, len(data)), digest
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
@@ -129,7 +151,25 @@ def failed(life: Life, error: BaseException) -> Failed:
     return Failed(record, life.store.now(), error, final)
 
 
+_CALLBACK_ERRORS = {
+    f"stepwell.errors:{cls.__name__}": cls
+    for cls in (ApprovalRejected, CallbackExternalError, CallbackTimeoutError, CallbackSubmitterError)
+}
+
+
+def _operation_error(life: Life, want: Wanted, error: ErrorRecord) -> type[DurableOperationError]:
+    if want.kind == "wait_for_callback":
+        # What its callback and its submitter raise comes out as it is.
+        return _CALLBACK_ERRORS.get(error.classes[0] if error.classes else "", ChildContextError)
+    if want.kind != "callback":
+        return OPERATION_ERRORS.get(want.kind, StepError)
+    op = life.run.ops.get(want.key)
+    if op is not None and op.how == "timed_out":
+        return CallbackTimeoutError
+    return ApprovalRejected if want.sub_type == "Approval" else CallbackExternalError
+
+
 def raised(life: Life, want: Wanted, error: ErrorRecord, attempts: int) -> BaseException:
     """The exception that a failed operation gives to its caller (durable.md §14)."""
-    operation = OPERATION_ERRORS.get(want.kind, StepError)
+    operation = _operation_error(life, want, error)
     return rebuild(error, operation, key=want.key, attempts=attempts, run_id=life.run.id)

@@ -263,13 +263,14 @@ class BatchResult(msgspec.Struct, Generic[R], frozen=True):
         """
         for item in self.all:
             if item.status is BatchItemStatus.FAILED:
-                raise _error_of(item)
+                raise error_of(item)
         if self.completion_reason is CompletionReason.CUSTOM_COMPLETION_FAILED:
             reason = self.completion_reason
             raise BatchCompletionError(f"batch completed as failed ({reason.value})", completion_reason=reason)
 
 
-def _error_of(item: BatchItem[Any]) -> BaseException:
+def error_of(item: BatchItem[Any]) -> BaseException:
+    """What a failed branch raises."""
     record = item.record or _record_of(item.error or ErrorObject())
     return serde.rebuild(record, ChildContextError, key=item.key, attempts=1, run_id=item.run_id)
 

@@ -1,0 +1,300 @@
+"""What a life and the world outside of it have to do with each other: facts that come in, waits that they end.
+
+All that comes from outside passes `Outside.admit`, under the life's lock, where it is queued as a record: that is where
+a second answer, a late one, and a fact that was read twice are dropped. The engine's own ends of such operations
+(time-outs) are claimed in the same place, so that no operation ever gets two ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from stepwell.core import (
+    AnyRecord,
+    CallbackBeat,
+    CallbackCreated,
+    CallbackFailed,
+    CallbackSucceeded,
+    CancelRequested,
+    InvokeFailed,
+    InvokeSucceeded,
+    OperationCancelled,
+    Parked,
+    RunCancelled,
+    RunSucceeded,
+    SignalReceived,
+    SignalTaken,
+    topic_of_signal,
+)
+from stepwell.errors import ErrorRecord
+from stepwell.journal import RUN_DOOR, DoorRow, Outgoing, Park, Unpark
+from stepwell.runtime._inbox import CHILD, ChildFact, blobs_of, decode_fact, encode_fact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepwell.core import Wanted
+    from stepwell.journal import Fact, HotChange, Ticket
+    from stepwell.runtime._life import Life
+    from stepwell.runtime._scope import Branch
+    from stepwell.runtime._wait import Wait
+
+CALLBACK = "callback"
+"""Kind of the rows by which callbacks are found from outside."""
+
+
+class CallbackRow(msgspec.Struct, frozen=True, array_like=True):
+    """A callback as the outside finds it. ``status``: STARTED, SUCCEEDED, FAILED, TIMED_OUT or CANCELLED."""
+
+    status: str
+    key: str
+    name: str | None = None
+    sub_type: str | None = None
+    form: str | None = None
+
+
+def row_place(callback_id: str, run_id: str) -> str:
+    """Key of a callback's row: the run, and the part of the id that nobody can guess (the whole may be long)."""
+    return f"{run_id}/{callback_id.rpartition('.')[2]}"
+
+
+class Outside:
+    """See the module. Its methods say whether they are called under the life's lock."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self.cancel_seen = life.run.cancel is not None
+        self._claimed: set[str] = set()
+        """Keys of operations whose end is queued."""
+        self._given: dict[str, int] = {}
+        """How many signals are given away or about to be, by name."""
+        self._newest = 0
+        """Number of the newest fact that was queued as a record."""
+        self._topics: dict[str, dict[Wait, None]] = {}
+
+    # -- facts
+
+    def read(self) -> tuple[list[Fact], int]:
+        """The facts that lie in the inbox, and how many have come so far."""
+        life = self._life
+        rid = life.lease.rid
+        with life.own_store():
+            hot = life.store.hot_get(life.run.id)
+            if rid is None or hot is None:
+                return [], life.lease.inbox
+            return life.store.inbox_load(rid), hot.inbox
+
+    def admit(self, facts: Sequence[Fact]) -> tuple[AnyRecord, ...]:
+        """The records to queue for these facts. Under ``lock``, where the batch is queued: a cancel that is read and
+        then not queued has not been seen, or it would be lost.
+        """
+        records = []
+        for fact in facts:
+            if fact.n > self._newest:
+                self._newest = fact.n
+                record = decode_fact(fact, self._life.redactor)
+                if self._is_news(record, fact):
+                    records.append(record)
+                    if blobs := blobs_of(record):
+                        self._life.line.ride((), (), blobs)
+        return tuple(records)
+
+    def _is_news(self, record: AnyRecord, fact: Fact) -> bool:
+        match record:
+            case CancelRequested():
+                seen, self.cancel_seen = self.cancel_seen, True
+                return not seen
+            case CallbackBeat(key=key):
+                return self._is_open(key)
+            case CallbackSucceeded(key=key) | CallbackFailed(key=key):
+                return self._claim(key)
+            case InvokeSucceeded(key=key) | InvokeFailed(key=key):
+                op = self._life.run.ops.get(key)
+                child = msgspec.msgpack.decode(fact.data, type=ChildFact).child
+                return op is not None and op.child == child and self._claim(key)
+            case _:
+                return True
+
+    def _is_open(self, key: str) -> bool:
+        op = self._life.run.ops.get(key)
+        return op is not None and op.status == "started" and key not in self._claimed
+
+    def _claim(self, key: str) -> bool:
+        """Whether the caller may end this operation. Under ``lock``."""
+        if not self._is_open(key):
+            return False
+        self._claimed.add(key)
+        return True
+
+    def inbox_ticket(self) -> Ticket | None:
+        """Something has come into the inbox: the batch that moves it into the run's records; None if nothing is new.
+
+        Raises:
+            LifeOver: the life may write no more.
+        """
+        life = self._life
+        facts, seen = self.read()
+        with life.lock:
+            life.writable(None, ())
+            life.lease.inbox = max(seen, life.lease.inbox)
+            if not facts:
+                return None
+            taken = tuple(fact.n for fact in facts)
+            return life.line.enqueue(self.admit(facts), life.unparked(), inbox_taken=taken)
+
+    def repark(self, ticket: Ticket) -> Ticket:
+        """The same batch after `InboxChanged`: without `Parked` if the frames stay, else with what the inbox held."""
+        life, batch = self._life, ticket.batch
+        kept = tuple(record for record in batch.records if type(record) is not Parked)
+        assert type(batch.change) is Park
+        facts, seen = self.read()
+        taken = tuple(fact.n for fact in facts)
+        life.line.ride((), batch.notes, batch.blobs)
+        with life.lock:
+            life.lease.inbox = seen
+            records = self.admit(facts)
+            if not batch.change.release:
+                life.unpark()
+                return life.line.enqueue((*kept, *records), inbox_taken=taken)
+            wake = life.store.now() if records else batch.change.wake_at
+            parked = tuple(record for record in batch.records if type(record) is Parked)
+            change = Park(wake, batch.change.waiting_for, seen, True)
+            return life.line.enqueue((*kept, *records, *parked), change, inbox_taken=taken)
+
+    # -- ends and beginnings of the run's own
+
+    def open_ticket(self, branch: Branch, record: CallbackCreated) -> Ticket:
+        """The batch of a callback that begins: from its commit on it can be answered."""
+        life = self._life
+        row = CallbackRow("STARTED", record.key, record.name, record.sub_type, record.form)
+        with life.lock:
+            life.writable(branch, (record,))
+            return life.line.enqueue((record,), life.unparked(), rows=(self._row(record.callback_id, row),))
+
+    def _row(self, callback_id: str, row: CallbackRow) -> DoorRow:
+        return DoorRow(RUN_DOOR, CALLBACK, row_place(callback_id, self._life.run.id), encode_fact(row))
+
+    def end_ticket(self, branch: Branch, want: Wanted, record: AnyRecord) -> Ticket | None:
+        """The batch of an end without an answer; None if an answer is on its way. It is `InboxChanged` if one has come
+        that is not read yet: then `unclaim`.
+        """
+        life = self._life
+        with life.lock:
+            life.writable(branch, (record,))
+            if want.kind != "signal" and not self._claim(want.key):
+                return None
+            life.unpark()
+            status: Literal["running", "rolling_back"] = "rolling_back" if life.rolling_back else "running"
+            life.unparked()
+            rows = self.closing_rows(want.key, "TIMED_OUT")
+            return life.line.enqueue((record,), Unpark(status, life.lease.inbox), rows=rows)
+
+    def closing_rows(self, key: str, status: str) -> tuple[DoorRow, ...]:
+        """What the outside is told of a callback that ends without an answer."""
+        op = self._life.run.ops.get(key)
+        if op is None or op.callback_id is None:
+            return ()
+        return (self._row(op.callback_id, CallbackRow(status, key, op.name, op.sub_type, op.form)),)
+
+    def unclaim(self, key: str) -> None:
+        """The end was not written."""
+        with self._life.lock:
+            self._claimed.discard(key)
+
+    def signal_ticket(self, branch: Branch, want: Wanted, signal: str) -> Ticket | None:
+        """The batch that gives the next signal to this operation; None if there is none."""
+        life = self._life
+        with life.lock:
+            index = max(self._given.get(signal, 0), life.run.taken.get(signal, 0))
+            if index >= len(life.run.signals.get(signal, ())):
+                return None
+            record = SignalTaken(life.store.now(), want.key, signal, index)
+            life.writable(branch, (record,))
+            self._given[signal] = index + 1
+            return life.line.enqueue((record,), life.unparked())
+
+    def signal_is_free(self, signal: str) -> bool:
+        """Whether a signal has come that nobody was given, nor is about to be."""
+        run = self._life.run
+        return len(run.signals.get(signal, ())) > max(self._given.get(signal, 0), run.taken.get(signal, 0))
+
+    def cancel_ticket(self, branch: Branch, record: OperationCancelled) -> Ticket:
+        """The batch of an operation that user code cancelled: no answer ends it any more."""
+        with self._life.lock:
+            self._life.writable(branch, (record,))
+            return self.cancel_locked(record)
+
+    def cancel_locked(self, record: OperationCancelled) -> Ticket:
+        """The same, under ``lock`` already."""
+        self._claimed.add(record.key)
+        rows = self.closing_rows(record.key, "CANCELLED")
+        return self._life.line.enqueue((record,), self._life.unparked(), rows=rows)
+
+    def told_parent(self, record: AnyRecord, change: HotChange | None) -> tuple[Outgoing, ...]:
+        """What the run that waits for this one is told with its end."""
+        run = self._life.run
+        started = run.started
+        if started is None or started.parent is None or started.parent_key is None:
+            return ()
+        how = str(getattr(change, "status", "failed"))
+        payload = record.payload if isinstance(record, RunSucceeded) else None
+        error = None if isinstance(record, RunSucceeded) else ended_error(record, run.id)
+        data = encode_fact(ChildFact(started.parent_key, run.id, how, payload, error))
+        return (Outgoing(started.parent, CHILD, record.at, data),)
+
+    # -- waits
+
+    def watch(self, wait: Wait) -> None:
+        """The wait is to be looked at when something with one of its topics comes. Under ``lock``."""
+        for topic in wait.topics:
+            self._topics.setdefault(topic, {})[wait] = None
+
+    def unwatch(self, wait: Wait) -> None:
+        """It is over. Under ``lock``."""
+        for topic in wait.topics:
+            waits = self._topics.get(topic)
+            if waits is not None:
+                waits.pop(wait, None)
+                if not waits:
+                    del self._topics[topic]
+
+    def react(self, records: Sequence[AnyRecord]) -> None:
+        """These are on record: end the waits that they are for; a cancellation unwinds the handler."""
+        life = self._life
+        if life.run.cancel is not None and not life.rolling_back and life.over is None:
+            life.unwind("cancelled")
+        topics = [topic for record in records if (topic := _topic(record)) is not None]
+        if not topics or not self._topics:
+            return
+        with life.lock:
+            woken = [wait for topic in topics for wait in self._topics.get(topic, ()) if wait.is_ready()]
+            for wait in woken:
+                if wait.resume is not None:
+                    wait.resume()
+                else:
+                    life.wait_end(wait)
+        life.wake(woken)
+
+
+def _topic(record: AnyRecord) -> str | None:
+    match record:
+        case CallbackBeat(key=key) | CallbackSucceeded(key=key) | CallbackFailed(key=key):
+            return key
+        case InvokeSucceeded(key=key) | InvokeFailed(key=key):
+            return key
+        case SignalReceived(name=name):
+            return topic_of_signal(name)
+        case _:
+            return None
+
+
+def ended_error(record: AnyRecord, run_id: str) -> ErrorRecord:
+    """The error of a run that did not succeed, as whoever invoked it gets it."""
+    error = getattr(record, "error", None)
+    if isinstance(error, ErrorRecord):
+        return error
+    if isinstance(record, RunCancelled):
+        return ErrorRecord("RunCancelled", f"run {run_id} was cancelled: {record.reason or 'no reason given'}")
+    return ErrorRecord("RunTimedOut", f"run {run_id} timed out")
