@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import stepwell
 import stepwell.durable
+from scripts import docs_names
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs" / "tutorial").glob("*.md"), *(ROOT / "docs" / "howto").glob("*.md")])
@@ -18,12 +21,17 @@ PAGES = sorted([*(ROOT / "docs" / "tutorial").glob("*.md"), *(ROOT / "docs" / "h
 
 def test_every_public_name_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "reference" / "durable.md").read_text("utf-8")
-    names = {*stepwell.__all__, *stepwell.durable.__all__}
+    modules = [stepwell, stepwell.durable, *(import_module(f"stepwell.durable.{part}") for part in docs_names.PARTS)]
+    names = {name for module in modules for name in module.__all__} - {"__version__"}
     assert sorted(name for name in names if f"- `{name}`:" not in text) == []
+    for module in pkgutil.walk_packages(stepwell.durable.__path__, "stepwell.durable."):
+        if "._" not in module.name and not module.ispkg:
+            assert module.name.removeprefix("stepwell.durable.") in docs_names.PARTS
 
 
-def test_the_command_line_reference_is_what_the_commands_say() -> None:
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs_cli.py"), "--check"], check=True)
+@pytest.mark.parametrize("script", ["docs_cli.py", "docs_names.py"])
+def test_the_references_are_what_the_code_says(script: str) -> None:
+    subprocess.run([sys.executable, str(ROOT / "scripts" / script), "--check"], check=True)
 
 
 CALL = """
