@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Mapping
 
-    from stepwell.core import AnyRecord, Op, Payload
+    from stepwell.core import AnyRecord, Op, Payload, StepWanted
     from stepwell.executors import Executor
     from stepwell.journal import Clock, HotRow, OpenStatus, Store, Ticket
-    from stepwell.runtime._api import Children, Program, Why
+    from stepwell.runtime._api import Body, Children, Program, Why
     from stepwell.runtime._threads import Threads
 
 LONGEST_TTL = 3600.0
@@ -204,6 +204,10 @@ class Host:
         if env := os.environ.get("STEPWELL_HOLD"):
             return float(env)
         return 60.0 if program.is_async else 2.0
+
+    def body_of(self, want: StepWanted) -> Body:
+        """What is called for one attempt of a step. A simulation puts its own around it."""
+        return want.body  # type: ignore[no-any-return]
 
     def begin(
         self, new: NewRun, program: Program, text: str, *, lazy: bool = False, place: Place | None = None
