@@ -100,7 +100,7 @@ def test_one_that_stays_silent_is_killed(run: Run, limit: dict[str, Any]) -> Non
     handler = durable_execution(
         lambda event, context: context.step(hangs, name="away", executor="process", retry=NEVER, **limit)
     )
-    with pytest.raises(StepTimeoutError, match="sent no heartbeat for|timed out after"):
+    with pytest.raises(StepTimeoutError, match=r"sent no heartbeat for|timed out after"):
         run(handler)
 
 
@@ -180,7 +180,7 @@ def test_its_lines_are_kept_beside_the_step(run: Run) -> None:
 
 
 def unsendable(context: StepContext) -> str:
-    with pytest.raises(Exception, match="pickle|local"):
+    with pytest.raises(Exception, match=r"pickle|local"):
         context.heartbeat(lambda: 1)
     context.heartbeat("and on")
     return "done"
@@ -220,8 +220,8 @@ def test_a_process_that_dies_fails_the_attempt_and_not_the_run(run: Run) -> None
     "func, says",
     [
         (lambda: 1, "cannot be imported by another process"),
-        (partial(about, threading.Lock()), r"argument 0 .* cannot be sent to another process"),
-        (partial(says.func, word=threading.Lock()), "argument word .* cannot be sent|is another function"),
+        (partial(print, threading.Lock()), r"argument 0 .* cannot be sent to another process"),
+        (partial(print, end=threading.Lock()), r"argument end .* cannot be sent to another process"),
     ],
 )
 def test_what_cannot_travel_is_named_before_anything_is_written(run: Run, func: Any, says: str) -> None:

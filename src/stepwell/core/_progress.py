@@ -26,7 +26,7 @@ _UNDO = "undo/"
 
 
 class _Part:
-    """A scope: what is known inside it and what of that is done. ``known``, ``done``: what it adds to what is around it.
+    """A scope: what is known inside it, and done of that. ``known``, ``done``: what it adds to the scope around it.
 
     ``state`` virtual: it has no records, so that nobody is told when it begins or ends.
     """
@@ -96,9 +96,8 @@ class Reached:
         """Something was done: it may be more than was ever reached."""
         root = self._root
         done, known = root.inner_done, root.inner_known
-        reached = done / (known if known > done + 1.0 else done + 1.0)
-        if reached > self.mark:
-            self.mark = reached
+        reached = done / (max(done + 1.0, known))
+        self.mark = max(self.mark, reached)
 
     def _part(self, key: str) -> _Part:
         if not key:
@@ -182,5 +181,5 @@ def progress(run: RunState) -> float:
 
 
 def tell(run: RunState, key: str, fraction: float) -> None:
-    """A step that runs, or the code of a scope, has said how far it is: a note, folded in its place among the records."""
+    """A step that runs, or the code of a scope, has said how far it is: a note, folded in its place among records."""
     run.reached.told(key, run.ops.get(key), fraction)
