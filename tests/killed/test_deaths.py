@@ -49,9 +49,7 @@ class Folder:
     def __call__(self, *args: str, code: int) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "STEPWELL_STORE": "sqlite:///store.db"}
         command = [sys.executable, "-m", "stepwell.cli", *args]
-        done = subprocess.run(
-            command, cwd=self.path, env=env, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code, (args, done.returncode, done.stdout, done.stderr)
         return done
 
