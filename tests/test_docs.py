@@ -26,17 +26,47 @@ def test_the_command_line_reference_is_what_the_commands_say() -> None:
     subprocess.run([sys.executable, str(ROOT / "scripts" / "docs_cli.py"), "--check"], check=True)
 
 
+CALL = """
+import app, stepwell
+
+engine = stepwell.Engine("memory://docs")
+handle = engine.start_run(app.{name}, {{"name": "x", "amount": 10}})
+while handle.status not in ("succeeded", "failed"):
+    for asked in handle.callbacks():
+        if asked["form"]:
+            handle.approve(asked["name"], {{"amount": 25}})
+        else:
+            engine.send_callback_success(asked["id"], "yes")
+    try:
+        handle.wait(0.02)
+    except TimeoutError:
+        pass
+try:
+    print(handle.result())
+except stepwell.RunFailed as error:
+    assert isinstance(error, ZeroDivisionError), error
+engine.stop()
+"""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-    assert blocks
-    (tmp_path / "app.py").write_text(blocks[0])
-    name = re.findall(r"@durable_execution\ndef (\w+)", blocks[0])[0]
-    call = f"import stepwell, app\ntry:\n    print(stepwell.run(app.{name}, {{'name': 'x'}}))\n"
-    call += "except stepwell.RunFailed as error:\n    assert isinstance(error, ZeroDivisionError)\n"
-    for code in (call, *blocks[1:]):
+    """Each block that has a durable function is saved as ``app.py`` and run; what it asks for is answered. The others
+    are run beside the last of them.
+    """
+    for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        code = block
+        if names := re.findall(r"@durable_execution\n(?:async )?def (\w+)", block):
+            (tmp_path / "app.py").write_text(block)
+            code = CALL.format(name=names[-1])
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_relative_links_lead_somewhere() -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_readme_is_true(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -277,6 +278,16 @@ def test_export_is_whole_or_not_there(cli: Cli) -> None:
     assert [note["kind"] for note in document["notes"]] == ["log"]
     assert "-o gone/x.json: No such file" in cli("export", "x", "-o", "gone/x.json", code=2).stderr
     assert not list(cli.folder.glob("*.part"))
+
+
+def test_export_as_an_aws_history(cli: Cli) -> None:
+    cli("run", "app.py:handler", "--id", "x")
+    events = json.loads(cli("export", "x", "--format", "aws").stdout)["Events"]
+    assert [event["EventId"] for event in events] == list(range(1, len(events) + 1))
+    assert [events[0]["EventType"], events[-1]["EventType"]] == ["ExecutionStarted", "ExecutionSucceeded"]
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?Z", events[0]["EventTimestamp"])
+    cli("export", "x", "--format", "aws", "-o", "x.json")
+    assert json.loads((cli.folder / "x.json").read_text()) == {"Events": events}
 
 
 def test_drain_leaves_alone_what_the_worker_cannot_drive(cli: Cli) -> None:

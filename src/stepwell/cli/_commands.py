@@ -352,16 +352,43 @@ def gc(**options: Any) -> int:
 
 
 @stepwell.command()
+@click.argument("app", metavar="FILE.py|MODULE")
+@_json
+@_store
+def check(app: str, as_json: bool, store: str | None) -> int:
+    r"""Say what an app's code, as it is now, means for each of its open runs; run nothing, write nothing.
+
+    SAFE: all that is on record is used. CHANGED: operations were added, removed, moved or renamed. BROKEN: the run
+    would be blocked; exit code 2.
+
+    \b
+    Example:
+      stepwell check app.py
+    """
+    from stepwell.cli._check import check as rehearse
+
+    return rehearse(app, as_json=as_json, store=store)
+
+
+@stepwell.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--format", "form", type=click.Choice(["stepwell"]), default="stepwell", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["stepwell", "aws"]),
+    default="stepwell",
+    show_default=True,
+    help="aws: events in the shape of AWS Lambda's durable executions.",
+)
 @click.option("-o", "file", type=click.Path(dir_okay=False), help="Write to this file.")
 @_store
 def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
-    r"""Write a run with all its records as one JSON document.
+    r"""Write a run with all its records, or its history as events, as one JSON document.
 
     \b
     Example:
       stepwell export order-1 -o order-1.json
+      stepwell export order-1 --format aws
     """
     from stepwell.cli._look import export as write
 

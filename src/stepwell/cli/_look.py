@@ -17,7 +17,7 @@ from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, write_array
 from stepwell.cli._tables import print_table, short_time
-from stepwell.client import exit_code, list_rows, run_object
+from stepwell.client import aws_events, exit_code, list_rows, run_object
 from stepwell.client._views import iso
 from stepwell.core import US
 from stepwell.errors import BadArguments
@@ -205,7 +205,12 @@ def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
 
 
 def _write_export(out: TextIO, engine: Engine, row: RunRow, form: str) -> None:
-    """Run, records and notes, each record on a line of its own as it is read."""
+    """Run, records and notes, or the events; each on a line of its own as it is read."""
+    if form == "aws":
+        out.write('{"Events": ')
+        write_array(out, aws_events(engine.store, row))
+        out.write("}\n")
+        return
     run = msgspec.json.encode(run_object(engine.store, row, tree=False)).decode()
     out.write(f'{{"format": "{form}", "version": 1,\n"run": {run},\n"row": {msgspec.json.encode(row).decode()},\n')
     out.write('"records": ')

@@ -174,7 +174,8 @@ def fork(run_id: str, options: dict[str, Any]) -> int:
             else:
                 place = f", up to {made.at}" if made.at else ""
                 what = f"run {known}" if known else "a run"
-                click.echo(f"would fork {row.id} as {what} of {made.new.function}; operations taken over: {made.finished}{place}")
+                name = made.new.function
+                click.echo(f"would fork {row.id} as {what} of {name}; operations taken over: {made.finished}{place}")
             return 0
         put(engine, made)
         if options["as_json"]:

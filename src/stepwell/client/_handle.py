@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stepwell import serde
 from stepwell.client import _answers
+from stepwell.client._history import aws_events
 from stepwell.client._none import NONE
 from stepwell.client._operations import operations_of
 from stepwell.client._outcome import Reader, state_of
@@ -114,10 +115,27 @@ class RunHandle:
         message = f"run {self.id} has no {'/'.join(types).lower()} called {name!r}; it has: {names}"
         raise LookupError(message)
 
-    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]:
-        """The run's records in order: ``{seq, epoch, record, ...fields}``."""
-        if str(format) != "stepwell":
-            message = f"history format {format!r}: there is 'stepwell'"
+    @overload
+    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]: ...
+    @overload
+    def history(self, format: Literal["aws"], *, include_data: bool = True) -> dict[str, list[dict[str, Any]]]: ...
+    def history(self, format: str = "stepwell", *, include_data: bool = True) -> Any:
+        """What is on record of the run, in order.
+
+        Args:
+            format: ``stepwell``: a list of records, ``{seq, epoch, record, ...fields}``, times in microseconds since
+                1970; ``aws``: ``{"Events": [...]}`` in the shape of AWS Lambda's durable executions (durable.md §18),
+                times aware datetimes.
+            include_data: of ``aws``: False leaves every ``Payload`` out.
+
+        Raises:
+            UsageError: another format.
+            Corrupt: the journal is damaged.
+        """
+        if format == "aws":
+            return {"Events": list(aws_events(self._engine.store, self._row, include_data=include_data))}
+        if format != "stepwell":
+            message = f"history format {format!r}: there are 'stepwell' and 'aws'"
             raise UsageError(message)
         return list(self._records())
 

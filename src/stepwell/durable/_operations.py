@@ -270,8 +270,9 @@ class Operations:
 
     def _must_look(self, key: str) -> bool:
         """Replay without executing enters finished scopes, too: their steps may have an undo."""
-        op = self._scope.life.run.ops.get(key)
-        return self._scope.life.replay_only and op is not None and op.ended
+        life = self._scope.life
+        op = life.run.ops.get(key)
+        return life.replay_only and life.look_inside and op is not None and op.ended
 
     def _map(self, inputs: Any, func: Any, name: str | None, config: MapConfig[Any] | None) -> Any:
         if not callable(func):
@@ -302,10 +303,11 @@ class Operations:
         return self._batch(batch_wanted(self, (key, name), "parallel", settings, runs, names))
 
     def _batch(self, asked: Any) -> Any:
-        run = self._scope.life.run
-        if (seen := self._scope.life.asked) is not None:
-            seen.batch(run.ops.get(asked.want.key), asked)
-        if self._must_look(asked.want.key) or (self._scope.life.replay_only and asked.want.key in run.ops):
+        life, run = self._scope.life, self._scope.life.run
+        op = run.ops.get(asked.want.key)
+        if life.asked is not None:
+            life.asked.batch(op, asked)
+        if life.replay_only and op is not None and (life.look_inside or not op.ended):
             return self._go(_look_inside_batch(self, asked), self._crew(asked))
         return self._go(batch(run, asked), self._crew(asked))
 
@@ -464,9 +466,12 @@ def _look_inside(context: Operations, asked: ScopeWanted) -> Flow[Any]:
 def _look_inside_batch(context: Operations, asked: Any) -> Flow[Any]:
     from stepwell.core import Enter
 
-    run = context._scope.life.run
+    life, run = context._scope.life, context._scope.life.run
+    if life.follower is not None:
+        life.follower(asked)
     for index, branch in enumerate(asked.branches):
-        if asked.virtual or branch.key in run.ops:
+        op = run.ops.get(branch.key)
+        if asked.virtual or (op is not None and (life.look_inside or not op.ended)):
             inside: Batch = asked.body
             yield Enter(ScopeWanted(branch, inside.branch(index), asked.virtual))
     return (yield from batch(run, asked))

@@ -367,7 +367,8 @@ def _is_behind(ticket: Ticket) -> bool:
     if broken is None or not batch.records:
         return False
     if isinstance(batch.change, Release) and batch.change.status != "blocked":
-        batch.records = ()
+        # With them goes all that only makes sense with them.
+        batch.records = batch.facts = batch.inbox_taken = batch.rows = ()
         return False
     ticket.error = broken
     return True

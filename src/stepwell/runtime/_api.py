@@ -9,7 +9,7 @@ from stepwell.errors import Suspend
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepwell.core import AnyRecord, BatchWanted, BranchEnded, Op, Payload
+    from stepwell.core import AnyRecord, BatchWanted, BranchEnded, Effect, Op, Payload
     from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
     from stepwell.runtime._observe import Observer
@@ -220,3 +220,13 @@ class Children(Protocol):
 
 
 Why = Literal["start", "due", "resume", "retry", "takeover"]
+
+
+class Follower(Protocol):
+    """Who follows a rehearsal: told of each effect before it is performed, and of a batch before its branches are
+    entered.
+    """
+
+    def __call__(self, seen: Effect | BatchWanted) -> None:
+        """This comes next."""
+        ...

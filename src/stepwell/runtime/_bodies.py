@@ -87,7 +87,7 @@ def _on_loop(attempt: Attempt, work: Any) -> Any:
             work.close()
         raise CancelledError
     awaited = attempt.awaited = OnLoop(attempt.scope.life.host.loop(), work)
-    if attempt.over:
+    if bool(getattr(attempt, "over", False)):
         awaited.cancel()  # just now, and who found that may not have seen it
     try:
         return awaited.result()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stepwell.core import Flow, ScopeWanted, Wanted
-    from stepwell.runtime._api import ScopeBody
+    from stepwell.runtime._api import Follower, ScopeBody
     from stepwell.runtime._crew import Crew
     from stepwell.runtime._life import Life
     from stepwell.runtime._observe import Watch
@@ -54,6 +54,8 @@ LARGE_RESULT = 262_144
 def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
     """Run a flow to its end on this thread. ``crew``: what performs a batch's effects."""
     sent: Any = None
+    if scope.life.follower is not None:
+        flow = followed(flow, scope.life.follower)
     try:
         while True:
             effect = flow.send(sent)
@@ -64,6 +66,18 @@ def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
     finally:
         if scope.life.watch is not None:
             scope.life.watch.deliver()
+
+
+def followed(flow: Flow[T], follower: Follower) -> Flow[T]:
+    """The same conversation, overheard: a rehearsal is told of each effect before it is performed."""
+    sent: Any = None
+    while True:
+        try:
+            effect = flow.send(sent)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        follower(effect)
+        sent = yield effect
 
 
 # -- effects that never wait, for both
@@ -161,7 +175,7 @@ def enter_watched(scope: Scope, watch: Watch, effect: Enter) -> AbstractContextM
 def may_end_inside(life: Life, want: Wanted) -> bool:
     """Replay without executing: what is not on record inside a finished scope, or a branch, is not the end of all."""
     op = life.run.ops.get(want.key)
-    return want.kind in ("map_item", "parallel_branch") or (op is not None and op.ended)
+    return want.kind in ("map_item", "parallel_branch") or (life.look_inside and op is not None and op.ended)
 
 
 def inner_scope(scope: Scope, asked: ScopeWanted) -> Scope:

@@ -21,7 +21,7 @@ from stepwell.core import (
 )
 from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._bodies_async import call_async
-from stepwell.runtime._drive import QUICK, enter_watched, inner_scope, may_end_inside, scope_done
+from stepwell.runtime._drive import QUICK, enter_watched, followed, inner_scope, may_end_inside, scope_done
 from stepwell.runtime._parking_async import (
     await_outside_async,
     cancelled,
@@ -47,6 +47,8 @@ T = TypeVar("T")
 async def drive_async(scope: Scope, flow: Flow[T], crew: AsyncCrew | None = None) -> T:
     """Run a flow to its end in this task."""
     sent: Any = None
+    if scope.life.follower is not None:
+        flow = followed(flow, scope.life.follower)
     eager = scope.life.eager
     try:
         while True:

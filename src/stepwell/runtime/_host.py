@@ -11,6 +11,7 @@ import socket
 import threading
 import uuid
 import weakref
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -329,7 +330,8 @@ class Host:
         life.driver = threading.current_thread()
         shield.install()
         try:
-            ending = live(life)
+            # In a copy: the next life of the run must not meet what this one has set.
+            ending = copy_context().run(live, life)
             if life.watch is not None:
                 life.watch.end(ending)
             return ending

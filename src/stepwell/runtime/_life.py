@@ -29,7 +29,7 @@ from stepwell.core import (
 )
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
-from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
+from stepwell.runtime._api import BranchOver, LifeOver, ReplayEnd, Unwinding
 from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord, Payload, RunState
     from stepwell.journal import HotChange, Lease, Note, Outgoing, Ticket
-    from stepwell.runtime._api import Program, Undo
+    from stepwell.runtime._api import Follower, Program, Undo
     from stepwell.runtime._host import Host
     from stepwell.runtime._observe import Observer
     from stepwell.serde import Redactor
@@ -83,6 +83,10 @@ class Life:
         self.undos: dict[str, Undo] = {}
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
+        self.look_inside = True
+        """Such a replay enters finished scopes, too."""
+        self.follower: Follower | None = None
+        """A rehearsal: what to tell of each effect. Nothing is ever written."""
         self.rolling_back = False
         self.redactor: Redactor = host.new_redactor()
         self.warned: set[str] = set()
@@ -148,6 +152,8 @@ class Life:
 
     def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Write these with the run's next commit."""
+        if self.follower is not None:
+            return
         self.line.ride(records, notes, blobs)
         self.host.flush_soon(self)
 
@@ -182,6 +188,8 @@ class Life:
 
     def writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
         """Raise if this branch may not write these. Under ``lock``."""
+        if self.follower is not None:
+            raise ReplayEnd
         over = self.over
         if over is not None and type(over) is not Unwinding:
             raise over

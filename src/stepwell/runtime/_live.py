@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
@@ -88,7 +89,18 @@ def _handler(life: Life) -> Done | Failed | None:
         if life.over is None:
             raise  # user code raised one that is not ours
         return None
+    tell_swallowed(life, outcome)
     return outcome  # type: ignore[no-any-return]
+
+
+def tell_swallowed(life: Life, outcome: Done | Failed) -> None:
+    """A value that the handler returns although its run has parked is ignored: say so."""
+    if type(life.over) is Suspend and type(outcome) is Done:
+        message = (
+            f"run {life.run.id} waits, and its handler swallowed what unwinds it and returned a value, which is ignored; "
+            "catch Exception, or raise again what BaseException catches"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def after_handler(life: Life) -> Ending | None:

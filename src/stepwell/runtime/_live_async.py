@@ -20,6 +20,7 @@ from stepwell.runtime._live import (
     open_children,
     parent_here,
     parked,
+    tell_swallowed,
     verdict,
 )
 from stepwell.runtime._rollback import Outcome, to_undo, undo_plan, undo_wanted
@@ -88,8 +89,9 @@ async def call_program(life: Life) -> Done | Failed | None:
         return None if life.over is not None else failed(life, asyncio.CancelledError("the handler was cancelled"))
     raised = task.exception()
     if raised is None:
+        tell_swallowed(life, task.result())
         return task.result()  # type: ignore[no-any-return]
-    if isinstance(raised, BaseExceptionGroup | Suspend) and life.over is not None:
+    if isinstance(raised, BaseExceptionGroup | Suspend) and (life.over is not None or life.replay_only):
         return None
     raise raised
 
