@@ -18,7 +18,10 @@ PARTS = (
     "config", "context", "execution", "retries", "waits", "serdes", "filesystem_serdes", "preview", "exceptions",
     "types", "plugin", "logger", "concurrency.models", "lambda_service",
 )  # fmt: skip
-MODULES = ("stepwell", "stepwell.durable", *(f"stepwell.durable.{part}" for part in PARTS))
+MODULES = (
+    "stepwell", "stepwell.durable", *(f"stepwell.durable.{part}" for part in PARTS), "stepwell.observe",
+    "stepwell.testing", "stepwell.testing.runner",
+)  # fmt: skip
 IN_FULL = ("DurableContext", "StepContext", "Engine", "RunHandle", "Pending", "Callback")
 """Classes whose methods stand in the page."""
 

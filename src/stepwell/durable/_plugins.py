@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,12 +34,12 @@ from stepwell.durable.plugin import (
 )
 from stepwell.durable.types import DurableExecutionArn
 from stepwell.errors import ErrorObject, PayloadError
-from stepwell.runtime._observe import Observer, complain_once
+from stepwell.runtime._observe import Observer, complain_once, copied
 from stepwell.runtime._values import text_of
 from stepwell.serde import capture, to_error_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from stepwell.core import Op, Payload
     from stepwell.durable._plugin_list import Plugins
@@ -49,6 +50,34 @@ if TYPE_CHECKING:
 _STARTS = (StepStarted, WaitStarted, ScopeStarted, CallbackCreated, InvokeStarted, SignalAwaited)
 _AT_ONCE = (SignalTaken, OperationCancelled)
 """Records that may begin and end an operation in one."""
+
+
+class _Operations(Sequence[OperationInfo]):
+    """What is on record, in infos that are made when somebody looks: most plugins do not, and runs may be long."""
+
+    def __init__(self, ops: Sequence[Op], make: Callable[[Op], OperationInfo]) -> None:
+        self._ops = [op for op in ops if is_operation(op)]
+        self._make = make
+        self._made: tuple[OperationInfo, ...] | None = None
+
+    def _all(self) -> tuple[OperationInfo, ...]:
+        if self._made is None:
+            self._made = tuple(map(self._make, self._ops))
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self._ops)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._all()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 class PluginObserver(Observer):
@@ -114,7 +143,7 @@ class PluginObserver(Observer):
             "execution_start_time": time_of(started.at) if started is not None else None,
             "execution_input": self._text(run.input, "input"),
             "metadata": dict(started.metadata) if started is not None else {},
-            "operations": tuple(self._info(op) for op in list(run.ops.values()) if is_operation(op)),
+            "operations": _Operations([op if op.ended else copied(op) for op in list(run.ops.values())], self._info),
         }
 
     def on_life_end(self, life: Life, ending: Ending) -> None:

@@ -7,7 +7,7 @@ when each hook is called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
@@ -83,7 +83,7 @@ class InvocationInfo(msgspec.Struct, frozen=True, kw_only=True):
         is_first_invocation: no life was before it.
         execution_start_time: when the run was put on record.
         execution_input: the recorded text of its input.
-        operations: what is on record, in order of first record.
+        operations: what is on record, in order of first record; made when it is looked at.
         metadata: what the plugins of the run that started this one provided for it.
     """
 
@@ -92,7 +92,7 @@ class InvocationInfo(msgspec.Struct, frozen=True, kw_only=True):
     is_first_invocation: bool = True
     execution_start_time: datetime | None = None
     execution_input: str | None = None
-    operations: tuple[OperationInfo, ...] = ()
+    operations: Sequence[OperationInfo] = ()
     metadata: Mapping[str, str] = {}
 
 

@@ -70,8 +70,7 @@ class Life:
         self.program = program
         self.is_async = program.is_async
         self.watch: Watch | None = Watch(self, observers) if observers else None
-        self.eager = self.watch is not None and self.watch.eager
-        """Each record is committed by itself, before anything else happens (plugins)."""
+        self.eager = self.watch is not None and self.watch.eager  # see `Observer.eager`
         self.hold = 0 if self.eager else round(min(hold, 1e9) * US)
         self.lock = threading.Lock()
         self.line = Line(host.writer, lease, self._fold)
