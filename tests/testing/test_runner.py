@@ -73,6 +73,8 @@ def test_results_are_serialized_text() -> None:
     assert step.end_timestamp is not None
     wait = result.get_wait("pause")
     assert isinstance(wait, WaitOperation)
+    assert wait.scheduled_end_timestamp is not None
+    assert wait.start_timestamp is not None
     assert (wait.scheduled_end_timestamp - wait.start_timestamp).total_seconds() == 5
 
 
@@ -145,9 +147,13 @@ def test_a_run_that_takes_too_long_is_timed_out(limits: Any) -> None:
 
 
 def test_a_paused_run_begins_no_life() -> None:
+    def first() -> bool:
+        reached.set()
+        return go_on.wait(30)
+
     @durable_execution
     def waits(event: Any, context: Any) -> str:
-        context.step(lambda: reached.set() or go_on.wait(30), name="first")
+        context.step(first, name="first")
         context.wait(10)
         return "done"
 

@@ -150,7 +150,9 @@ class Kit:
         run_id = run_id or new_id()
         text = engine._encode(function, {} if event is NONE else event)
         place = Place(None, tenant, 0)
-        life = engine.host.begin(engine._new(function, run_id, text, (), None), DurableProgram(function), text, place=place)
+        life = engine.host.begin(
+            engine._new(function, run_id, text, (), None), DurableProgram(function), text, place=place
+        )
         engine.drive.keep(function, run_id, life)
         return engine.get_run(run_id)
 
