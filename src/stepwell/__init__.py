@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell.client import Engine, RunHandle, run, run_async, start
-    from stepwell.durable._bound import durable_parallel_branch, durable_step, durable_with_child_context
+    from stepwell.durable._bound import (
+        durable_parallel_branch,
+        durable_step,
+        durable_wait_for_callback,
+        durable_with_child_context,
+    )
     from stepwell.durable._function import durable_execution
     from stepwell.durable._with_retry import with_retry
     from stepwell.durable.concurrency.models import BatchResult
@@ -70,7 +75,10 @@ _ERRORS = [
 _NAMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     **dict.fromkeys(("Engine", "RunHandle", "run", "run_async", "start"), "client"),
-    **dict.fromkeys(("durable_parallel_branch", "durable_step", "durable_with_child_context"), "durable._bound"),
+    **dict.fromkeys(
+        ("durable_parallel_branch", "durable_step", "durable_wait_for_callback", "durable_with_child_context"),
+        "durable._bound",
+    ),
     **dict.fromkeys(("Duration", "StepConfig", "StepSemantics"), "durable.config"),
     **dict.fromkeys(("AsyncDurableContext", "DurableContext", "StepContext"), "durable.context"),
     **dict.fromkeys(("Retry", "RetryPresets", "RetryStrategyConfig", "create_retry_strategy"), "durable.retries"),
@@ -120,6 +128,7 @@ __all__ = [
     "durable_execution",
     "durable_parallel_branch",
     "durable_step",
+    "durable_wait_for_callback",
     "durable_with_child_context",
     "run",
     "run_async",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,6 +150,7 @@ def test_no_wait_and_cancel(cli: Cli) -> None:
     )
     again = cli("run", "app.py:handler", "--id", "w", "--no-wait", code=5)
     assert again.stdout == "", "a second caller does not wait either"
+    assert "stepwell resume w" in cli("resume", "w", "--no-wait", code=5).stderr
     assert "would cancel run w" in cli("cancel", "w", "--dry-run").stdout
     assert "run w is cancelled" in cli("cancel", "w").stderr
     cli("cancel", "w", code=2)
@@ -227,7 +229,28 @@ def test_a_signal_inside_a_body_hands_the_lease_back(cli: Cli, number: int, code
     assert (out, process.returncode) == ("", code)
     assert errors.endswith("interrupted; continue with: stepwell resume nap\n")
     assert json.loads(cli("show", "nap", "--json").stdout)["status"] == "interrupted"
-    assert "stepwell resume nap" in cli("doctor").stdout
+    sick = cli("doctor", code=1).stdout
+    assert "run nap is interrupted" in sick
+    assert "stepwell resume nap" in sick
+    assert "nothing is wrong" not in sick
+    assert len(json.loads(cli("doctor", "--json", code=1).stdout)["stuck"]) == 1
+
+
+@pytest.mark.parametrize("number, code, options", [(signal.SIGINT, 130, ()), (signal.SIGTERM, 143, ("--drain",))])
+def test_a_worker_that_is_stopped_says_so(cli: Cli, number: int, code: int, options: tuple[str, ...]) -> None:
+    """`--drain && next` must not go on: 0 says that nothing is open, and a run of this worker is."""
+    cli("run", "app.py:handler", "--input", '{"wait": 60}', "--id", "w", "--detach")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stepwell.cli", "worker", "app.py", *options],
+        cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while "waiting" not in cli("ls").stdout:
+        assert process.poll() is None
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert "nothing is wrong" in cli("doctor").stdout
 
 
 def test_dry_runs_and_looking_write_nothing(cli: Cli) -> None:
@@ -255,6 +278,16 @@ def test_export_is_whole_or_not_there(cli: Cli) -> None:
     assert [note["kind"] for note in document["notes"]] == ["log"]
     assert "-o gone/x.json: No such file" in cli("export", "x", "-o", "gone/x.json", code=2).stderr
     assert not list(cli.folder.glob("*.part"))
+
+
+def test_export_as_an_aws_history(cli: Cli) -> None:
+    cli("run", "app.py:handler", "--id", "x")
+    events = json.loads(cli("export", "x", "--format", "aws").stdout)["Events"]
+    assert [event["EventId"] for event in events] == list(range(1, len(events) + 1))
+    assert [events[0]["EventType"], events[-1]["EventType"]] == ["ExecutionStarted", "ExecutionSucceeded"]
+    assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?Z", events[0]["EventTimestamp"])
+    cli("export", "x", "--format", "aws", "-o", "x.json")
+    assert json.loads((cli.folder / "x.json").read_text()) == {"Events": events}
 
 
 def test_drain_leaves_alone_what_the_worker_cannot_drive(cli: Cli) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import NonDeterminismError, RunBlocked, durable_execution
+from stepwell import NonDeterminismError, RunBlocked, RunFailed, durable_execution
+from stepwell.client import run_object
 from stepwell.errors import ReplayError, ReplayWarning
-from tests.durable.kit import Once, Plug, names, nothing
+from tests.durable.kit import NEVER, Once, Plug, names, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,3 +175,95 @@ def test_strict_makes_it_an_error(run: Run) -> None:
 def test_a_named_step_may_change_its_code(run: Run) -> None:
     before = lambda c: c.step(lambda: "one", name="s")  # noqa: E731
     assert changed(run, before, lambda c: c.step(lambda: "t" + "wo", name="s"), strict=True) == "one"
+
+
+# -- what nobody asks for any more is kept, and shown as unused
+
+
+def unused(run: Run, run_id: str = "r") -> list[str]:
+    """Keys that the run object calls unused."""
+
+    def inside(nodes: list[dict[str, Any]]) -> list[str]:
+        return [
+            key for node in nodes for key in [*([node["key"]] if node["unused"] else []), *inside(node["children"])]
+        ]
+
+    return inside(run_object(run.engine.store, run.engine.find(run_id))["tree"])
+
+
+def child(*made: str) -> Callable[[Any], Any]:
+    return lambda context: context.run_in_child_context(steps(*made), "c")
+
+
+def mapped(*items: int) -> Callable[[Any], Any]:
+    return lambda context: context.map(items, lambda c, i: c.step(lambda: i, name="s"), "m").get_results()
+
+
+UNUSED: list[Any] = [
+    (steps("a", "b"), steps("a", "b"), []),
+    (steps("a", "b"), steps("b", "new"), ["a"]),
+    (steps("a"), lambda c: c.wait(0), ["a"]),
+    (child("a", "b"), child("a"), []),
+    (child("a", "b"), steps("a"), ["c"]),
+    (mapped(1, 2), mapped(1, 2), []),
+    (mapped(1, 2), steps("a"), ["m"]),
+    (lambda c: c.once("k", lambda: 1), lambda c: c.once("k", lambda: 1), []),
+    (lambda c: c.once("k", lambda: 1), steps(), ["k"]),
+]
+
+
+@pytest.mark.parametrize("before, after, keys", UNUSED, ids=range(len(UNUSED)))
+def test_records_that_nobody_asks_for_again_are_shown_as_unused(run: Run, before: Any, after: Any, keys: Any) -> None:
+    changed(run, before, after)
+    assert unused(run) == keys
+
+
+def test_a_scope_that_was_open_knows_what_it_did_not_ask_for(run: Run) -> None:
+    """The crash comes inside a child and inside a map, whose code then runs again, and is another."""
+    plug, code = Once(Plug()), [("a", "b", 3)]
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> None:
+        first, second, items = code[0]
+
+        def inside(inner: Any) -> None:
+            inner.step(nothing, name=first)
+            inner.step(nothing, name=second)
+            inner.map(range(items), lambda c, i: (c.step(nothing, name="s"), plug() if i == 2 else None), "m")
+
+        context.run_in_child_context(inside, "c")
+
+    with pytest.raises(Plug):
+        run(handler, id="r")
+    code[0] = ("a", "other", 1)
+    run(handler, id="r")
+    found = unused(run)
+    assert found[0] == "c/b"
+    assert set(found) <= {"c/b", "c/m[1]", "c/m[2]"}
+    assert "c/m[2]" in found
+
+
+def test_a_run_that_nothing_interrupted_has_nothing_unused(run: Run) -> None:
+    handler = durable_execution(lambda event, context: steps("a", "b")(context))
+    run(handler, id="r")
+    assert unused(run) == []
+
+
+def test_a_retry_that_asks_again_makes_use_of_it(run: Run) -> None:
+    plug, code = Once(Plug()), [("a", "b")]
+
+    @durable_execution(name="again")
+    def handler(event: Any, context: Any) -> None:
+        steps(*code[0])(context)
+        plug()
+        context.step(lambda: 1 / 0, name="fails", retry=NEVER)
+
+    with pytest.raises(Plug):
+        run(handler, id="r")
+    code[0] = ("a",)
+    with pytest.raises(RunFailed):
+        run(handler, id="r")
+    assert unused(run) == ["b"]
+    code[0] = ("a", "b")
+    run.engine.get_run("r").retry(skip=["fails"])
+    assert unused(run) == []

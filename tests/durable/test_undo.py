@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -197,6 +198,26 @@ def test_cancelling_undoes(run: Run) -> None:
         handle.result(10)
     assert undone == ["a"]
     assert handle.status == "cancelled"
+
+
+def test_cancelling_a_run_in_a_task_group_undoes(run: Run) -> None:
+    """Undo functions are found by replaying a handler whose task group wraps the end of the replay in a group."""
+    undone: list[Any] = []
+    plug = Once(Plug())
+
+    @durable_execution
+    async def handler(event: Any, context: Any) -> None:
+        await context.step(lambda: "a", name="a", undo=undoing(undone))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(context.step(plug, name="b"))
+
+    with pytest.raises(BaseExceptionGroup):
+        run(handler, id="r")
+    handle = run.engine.get_run("r")
+    handle.cancel("enough")
+    with pytest.raises(RunCancelled):
+        handle.resume()
+    assert undone == ["a"]
 
 
 def test_a_time_out_undoes(run: Run) -> None:

@@ -22,6 +22,7 @@ CLASSES: list[type[BaseException]] = [
 FIELDS: dict[str, dict[str, Any]] = {
     "UnknownRun": {"run_id": "r1"},
     "DuplicateRun": {"run_id": "r1", "expected": {"a": 1}, "found": {"a": 2}},
+    "RunHeld": {"run_id": "r1", "holder": "host-1"},
     "BadArguments": {"problems": ("a is missing", "b is odd")},
     "FlowError": {"file": "flow.yaml", "line": 3, "column": 4, "problems": ("x",)},
     "RunFailed": {"run_id": "r1", "key": "a/b", "attempts": 3, "error": ErrorObject("m", "T", "d", ["f"])},
@@ -84,6 +85,7 @@ def test_public_module_and_docstring(cls: type[BaseException]) -> None:
         (errors.UsageError, 2, 400),
         (errors.UnknownRun, 2, 404),
         (errors.DuplicateRun, 2, 409),
+        (errors.RunHeld, 4, 409),
         (errors.ValidationError, 2, 400),
         (errors.NestedStepError, 2, 400),
         (errors.RunFailed, 1, 500),

@@ -21,7 +21,7 @@ import pytest
 from stepwell.core import Recorded, encode_records
 from stepwell.errors import JournalError, MissingExtra, SchemaTooNew, SchemaTooOld, UsageError
 from stepwell.journal import _postgres_schema
-from stepwell.journal._api import End, HotRow, Park, RunFilter, Unpark
+from stepwell.journal._api import End, HotRow, Outgoing, Park, RunFilter, Unpark
 from stepwell.journal._postgres import PostgresStore
 from stepwell.journal._postgres_address import Address
 from stepwell.journal._postgres_time import StoreTime
@@ -472,7 +472,7 @@ def test_a_worker_that_left_its_runs(rig: Rig) -> None:
 def test_bytes_of_a_step(rig: Rig) -> None:
     """At most 200 bytes a step with 75 bytes of records, index included."""
     lease = rig.start("r")
-    record = Recorded(START, "key", "now", "x" * 52)
+    record = Recorded(START, "key", "now", "x" * 51)
     assert len(encode_records([record])) == 75
     size = "select pg_total_relation_size('stepwell.record')"
     ((before,),) = execute(rig.url, size)
@@ -502,17 +502,19 @@ def test_every_query_is_understood(rig: Rig) -> None:
     assert isinstance(rig.store, PostgresStore)
     sql = rig.store._sql
     fragments = (
-        "batch_gate", "batch_row", "batch_extras", "batch_answer", "hot_", "run_", "gc_root", "row_", "record_load",
+        "batch_gate", "batch_row", "batch_extras", "batch_facts", "batch_answer", "hot_", "run_", "gc_root", "row_", "record_load",
         "note_load", "inbox_load", "blob_get",
     )  # fmt: skip
     statements = [sql.statement(name) for name in queries("postgres") if not name.startswith(fragments)]
     statements += [
-        sql.statement(name) for name in ("batch_extras_many", "run_claim", "run_claim_waiting", "run_reopen")
+        sql.statement(name)
+        for name in ("batch_extras_many", "run_claim", "run_claim_waiting", "run_lock", "run_reopen")
     ]
     statements += [
-        sql.batch(gate, extras=extras)
+        sql.batch(gate, extras=extras, facts=facts)
         for gate in ("start", "append", "hold", "park", "set", "end")
         for extras in (True, False)
+        for facts in (True, False)
     ]
     with psycopg.connect(rig.url) as connection:
         for number, statement in enumerate(statements):
@@ -549,6 +551,7 @@ def test_ids_that_no_database_holds(rig: Rig, group: bool) -> None:
         assert rig.store.run_get(text) is None
         assert rig.store.hot_get(text) is None
         assert rig.store.fact_deliver(text, "signal", 1, b"") is False
+        rig.commit(rig.batch(rig.start(f"teller of {text!r}"), facts=[Outgoing(text, "signal", 1, b"")]))
         assert rig.store.run_list(RunFilter(text=text), limit=9) == []
         assert rig.store.row_get("d", "k", text) is None
         assert rig.store.row_list("d", "k", text) == []

@@ -224,6 +224,22 @@ def test_an_opening_behind_a_collection(rig: Rig) -> None:
     assert rig.store.hot_get("r") is None
 
 
+@pytest.mark.parametrize("commits", [True, False])
+def test_an_opening_behind_the_beginning_of_a_collection(rig: Rig, commits: bool) -> None:
+    """The run has more rows of doors than one transaction takes: it is in the catalogue still, and nobody opens it."""
+    ended(rig, "r")
+    rid = rig.row("r").rid
+    with rig.session() as session:
+        session.execute("select 1 from stepwell.run for update")
+        session.execute("insert into stepwell.gone (rid) values (%s)", (rid,))
+        end = session.commit if commits else session.rollback
+        opened = rig.while_waiting(lambda: rig.store.run_reopen(rid, "w2", rig.taken_as(2, "w2")), end)
+    assert (opened is None) == (rig.store.hot_get("r") is None) == commits
+    assert rig.row("r").status == ("succeeded" if commits else "running")
+    rig.gc()
+    assert (rig.store.run_get("r") is None) == commits
+
+
 def test_many_children(rig: Rig) -> None:
     """A family larger than a transaction may be goes in several; broken off, it goes on with the next collection."""
     ended(rig, "parent")

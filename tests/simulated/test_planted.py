@@ -52,7 +52,7 @@ def visible_before_durable(patch: Patch) -> None:
 
 def key_by_position(patch: Patch) -> None:
     def key_of(self: Any, text: str) -> str:
-        self.life.partial["position"] = place = int(self.life.partial.get("position", 0)) + 1
+        self.life.position = place = getattr(self.life, "position", 0) + 1
         return f"{self.key}/{place}" if self.key else str(place)
 
     patch.setattr(Scope, "key_of", key_of)

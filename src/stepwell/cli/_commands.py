@@ -66,6 +66,7 @@ def run(target: str, **options: Any) -> int:
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.argument("app", required=False, metavar="[FILE.py]")
+@click.option("--no-wait", is_flag=True, help="End with exit code 5 where the run would wait.")
 @_json
 @_dry
 @_store
@@ -116,6 +117,66 @@ def cancel(run_id: str, **options: Any) -> int:
     from stepwell.cli._run import cancel as end
 
     return end(run_id, options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("name", metavar="NAME")
+@click.argument("text", metavar="[JSON]", required=False)
+@click.option("--key", metavar="KEY", help="Send it once: a second signal with this key is dropped.")
+@_json
+@_dry
+@_store
+def signal(run_id: str, name: str, text: str | None, **options: Any) -> int:
+    r"""Send a run a signal; it waits under its name until the run takes it.
+
+    \b
+    Example:
+      stepwell signal order-1 paid '{"amount": 10}'
+    """
+    from stepwell.cli._answer import signal as send
+
+    return send(run_id, name, text, options)
+
+
+@stepwell.command()
+@click.argument("callback_id", metavar="ID")
+@click.option("--success", metavar="TEXT", help="The answer, as it is; may be empty.")
+@click.option("--failure", metavar="MSG", help="It failed, with this text.")
+@click.option("--type", "error_type", metavar="T", help="Type of the failure.")
+@click.option("--heartbeat", is_flag=True, help="It is still being worked on.")
+@_json
+@_dry
+@_store
+def callback(callback_id: str, **options: Any) -> int:
+    r"""Answer a callback; `stepwell show RUN` prints the ids that wait.
+
+    \b
+    Example:
+      stepwell callback WyJvcmRlci0xIl0.8kq2rJ5cW1uT --success '{"ok": true}'
+    """
+    from stepwell.cli._answer import callback as answer
+
+    return answer(callback_id, options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--json", "value", metavar="JSON|@FILE|-", help="Fill in the form; default true.")
+@click.option("--reject", metavar="REASON", help="Say no.")
+@_dry
+@_store
+def approve(run_id: str, name: str | None, **options: Any) -> int:
+    r"""Answer an approval that a run waits for.
+
+    \b
+    Example:
+      stepwell approve order-1 refund --json '{"amount": 10}'
+    """
+    from stepwell.cli._answer import approve as answer
+
+    return answer(run_id, name, options)
 
 
 @stepwell.command("ls")
@@ -232,6 +293,9 @@ def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], dra
 def doctor(as_json: bool, store: str | None) -> int:
     r"""Check the store and every run in it against what Stepwell promises.
 
+    Exit code 0: all is well; 1: something is wrong, or a run is stuck (blocked, or interrupted with no worker that
+    would go on with it), with the command that helps; 7: the store cannot be used.
+
     \b
     Example:
       stepwell doctor
@@ -262,16 +326,43 @@ def gc(**options: Any) -> int:
 
 
 @stepwell.command()
+@click.argument("app", metavar="FILE.py|MODULE")
+@_json
+@_store
+def check(app: str, as_json: bool, store: str | None) -> int:
+    r"""Say what an app's code, as it is now, means for each of its open runs; run nothing, write nothing.
+
+    SAFE: all that is on record is used. CHANGED: operations were added, removed, moved or renamed. BROKEN: the run
+    would be blocked; exit code 2.
+
+    \b
+    Example:
+      stepwell check app.py
+    """
+    from stepwell.cli._check import check as rehearse
+
+    return rehearse(app, as_json=as_json, store=store)
+
+
+@stepwell.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--format", "form", type=click.Choice(["stepwell"]), default="stepwell", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["stepwell", "aws"]),
+    default="stepwell",
+    show_default=True,
+    help="aws: events in the shape of AWS Lambda's durable executions.",
+)
 @click.option("-o", "file", type=click.Path(dir_okay=False), help="Write to this file.")
 @_store
 def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
-    r"""Write a run with all its records as one JSON document.
+    r"""Write a run with all its records, or its history as events, as one JSON document.
 
     \b
     Example:
       stepwell export order-1 -o order-1.json
+      stepwell export order-1 --format aws
     """
     from stepwell.cli._look import export as write
 

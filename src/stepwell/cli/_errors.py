@@ -14,7 +14,6 @@ from stepwell.errors import StepwellError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HELD = 4
 PARKED = 5
 
 

@@ -22,7 +22,7 @@ from stepwell.journal import RunFilter, open_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepwell.journal import GcResult, RunRow, Store
+    from stepwell.journal import GcResult, RunRow, Store, WorkerInfo
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 OPEN = ("pending", "running", "waiting", "interrupted", "rolling_back")
@@ -31,14 +31,17 @@ PAGE = 500
 
 
 def worker(store: str | None, apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], *, drain: bool) -> int:
-    """``stepwell worker``."""
+    """``stepwell worker``: 0 drained, 130 or 143 stopped by a signal."""
     engine = Engine(store, max_threads=concurrency, queues=queues or ("default",))
     for app in apps:
         register_app(engine, app)
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    codes: list[int] = []
+
     def end(number: int, _frame: object) -> None:
+        codes.append(128 + number)
         stop.set()
         signal.signal(number, before[signal.Signals(number)])  # the second one does not wait
 
@@ -53,7 +56,7 @@ def worker(store: str | None, apps: tuple[str, ...], concurrency: int, queues: t
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
+    return codes[0] if codes else 0
 
 
 def _drained(engine: Engine) -> bool:
@@ -74,7 +77,7 @@ def _drained(engine: Engine) -> bool:
 
 
 def doctor(store: str | None, *, as_json: bool) -> int:
-    """``stepwell doctor``: 0 all well, 1 something is wrong, 7 unusable."""
+    """``stepwell doctor``: 0 all well, 1 something is wrong or stuck, 7 unusable."""
     opened_store = open_store(store, read_only=True)
     try:
         facts = dict(opened_store.facts())
@@ -84,25 +87,36 @@ def doctor(store: str | None, *, as_json: bool) -> int:
         opened_store.close()
     if as_json:
         print_json({"facts": facts, "problems": problems, "stuck": stuck})
-        return 1 if problems else 0
+        return 1 if problems or stuck else 0
     for name, value in facts.items():
         click.echo(f"{name}: {value}")
     for line in [*problems, *stuck]:
         click.echo(line)
-    if not problems:
-        click.echo("nothing is wrong")
-    return 1 if problems else 0
+    if problems or stuck:
+        return 1
+    click.echo("nothing is wrong")
+    return 0
 
 
 def _stuck(store: Store) -> Iterator[str]:
-    """Runs that nobody drives, and leases whose holder is gone, with the command that helps."""
+    """Runs that need a person, with the command that helps: blocked ones, and those that nobody drives while no live
+    worker serves their queue.
+    """
     silence = dict(store.worker_silence())
+    alive = [info for info in store.worker_list() if info.queues and silence.get(info.id, 0.0) != float("inf")]
     for status, command in STUCK.items():
         for row in list_rows(store, RunFilter(), status, 10_000):
+            if status == "interrupted" and any(_serves(info, row) for info in alive):
+                continue
             why = row.reason or "nobody holds it"
             if row.owner is not None and silence.get(row.owner, 0.0) == float("inf"):
                 why = f"stale lease of {row.owner}, which is gone"
             yield f"run {row.id} is {row.status}: {why}; {command.format(row.id)}"
+
+
+def _serves(info: WorkerInfo, row: RunRow) -> bool:
+    """Whether this worker takes the run up by itself. One without functions takes what it can import."""
+    return row.queue in info.queues and (not info.functions or row.function in info.functions)
 
 
 def run_problems(store: Store) -> Iterator[str]:

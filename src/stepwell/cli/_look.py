@@ -11,10 +11,11 @@ import click
 import msgspec
 
 from stepwell.cli._errors import PARKED, say
+from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, write_array
 from stepwell.cli._tables import print_table, short_time
-from stepwell.client import exit_code, list_rows, run_object
+from stepwell.client import aws_events, exit_code, list_rows, run_object
 from stepwell.client._views import iso
 from stepwell.errors import BadArguments
 from stepwell.journal import RunFilter
@@ -128,7 +129,8 @@ def wait(run_id: str, timeout: float | None, *, as_json: bool, store: str | None
     with opened(store, write=False) as engine:
         row = engine.find(run_id)
         try:
-            engine.get_run(row.id).wait(timeout)
+            with live_bar(engine, row.id, wanted=not as_json):
+                engine.get_run(row.id).wait(timeout)
         except TimeoutError as error:
             say(f"error: {error}", f"stepwell show {row.id}")
             return PARKED
@@ -166,7 +168,12 @@ def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
 
 
 def _write_export(out: TextIO, engine: Engine, row: RunRow, form: str) -> None:
-    """Run, records and notes, each record on a line of its own as it is read."""
+    """Run, records and notes, or the events; each on a line of its own as it is read."""
+    if form == "aws":
+        out.write('{"Events": ')
+        write_array(out, aws_events(engine.store, row))
+        out.write("}\n")
+        return
     run = msgspec.json.encode(run_object(engine.store, row, tree=False)).decode()
     out.write(f'{{"format": "{form}", "version": 1,\n"run": {run},\n"row": {msgspec.json.encode(row).decode()},\n')
     out.write('"records": ')

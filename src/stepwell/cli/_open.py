@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from stepwell.client import Engine
-from stepwell.journal import open_store, store_url
+from stepwell.journal import NoStoreYet, open_store, store_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,15 @@ def opened(store: str | None, *, write: bool, hold: float | None = None) -> Iter
 def _reader(store: str | None) -> Engine:
     url = store_url(store)
     if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
-        engine = Engine(open_store(f"memory://{uuid4().hex}"))  # what is not there yet is empty
-        engine.url = url
-        return engine
-    return Engine(open_store(url, read_only=True))
+        return _empty(url)
+    try:
+        return Engine(open_store(url, read_only=True))
+    except NoStoreYet:
+        return _empty(url)
+
+
+def _empty(url: str) -> Engine:
+    """What is not there yet is empty."""
+    engine = Engine(open_store(f"memory://{uuid4().hex}"))
+    engine.url = url
+    return engine

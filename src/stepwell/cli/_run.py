@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stepwell.cli._errors import HELD, PARKED, say
+from stepwell.cli._errors import PARKED, say
+from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, stdout_apart
 from stepwell.cli._targets import register_app, target_function
@@ -51,29 +52,9 @@ def start(target: str, options: dict[str, Any]) -> int:
 
         def go() -> Any:
             known, _, life = engine._begin(function, given, run_id, (), options["queue"])
-            if options["no_wait"] and life is None:
-                _refuse_to_wait(engine, run_id)
             return engine.drive.until_end(known, run_id, life, wait=not options["no_wait"])
 
         return driven(engine, run_id, go, as_json=options["as_json"])
-
-
-class _Held(UsageError):
-    """Somebody else holds the run."""
-
-    exit_code = HELD
-
-
-def _refuse_to_wait(engine: Engine, run_id: str) -> None:
-    """What only waiting could bring on is not waited for."""
-    row = engine.find(run_id)
-    status = engine.get_run(run_id).status
-    silent = 0.0 if row.owner is None else engine.store.worker_silence().get(row.owner, float("inf"))
-    if row.owner is not None and status not in ENDED and silent != float("inf"):
-        message = f"run {run_id} is {status}: {row.owner} holds it"
-        raise _Held(message, hint=f"stepwell wait {run_id}")
-    if status == "waiting" and (row.wake_at is None or row.wake_at > engine.store.now()):
-        raise Parked(row.wake_at)
 
 
 def _dry_start(
@@ -133,7 +114,11 @@ def resume(run_id: str, app: str | None, options: dict[str, Any]) -> int:
             return _would(
                 options, "print the end of" if status in ENDED else "go on with", row.id, row.function, status
             )
-        return driven(engine, row.id, handle.resume, as_json=options["as_json"])
+
+        def go() -> Any:
+            return handle.resume(no_wait_parked=options["no_wait"])
+
+        return driven(engine, row.id, go, as_json=options["as_json"])
 
 
 def _know(engine: Engine, row: RunRow, app: str | None) -> None:
@@ -225,7 +210,7 @@ def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool)
     failed: RunError | NonDeterminismError | None = None
     with _stoppable(engine, run_id) as codes:
         try:
-            with stdout_apart(apart=as_json):
+            with stdout_apart(apart=as_json), live_bar(engine, run_id, wanted=not as_json):
                 value.append(go())
         except Parked:
             say(f"run {run_id} waits; it goes on with: stepwell resume {run_id}")

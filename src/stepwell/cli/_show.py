@@ -9,19 +9,21 @@ import click
 import msgspec
 
 from stepwell import core
+from stepwell.cli._answer import waiting_lines
 from stepwell.cli._errors import say
 from stepwell.cli._output import write_array
 from stepwell.cli._tables import painted, print_bar
 from stepwell.client import run_object
-from stepwell.client._views import error_of, eta, node, partial_progress, shown_status, value_of
-from stepwell.core import Op, RunState, decode_records, fold_all, parent_of, progress
+from stepwell.client._follow import Follower
+from stepwell.client._views import error_of, eta, node, percent, shown_status, unused_keys, value_of
+from stepwell.core import Op, RunState, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
+    from stepwell.core import AnyRecord
     from stepwell.journal import RunRow, Store
 
-PAGE = 500
 NEXT = {
     "failed": ("retry {}", "gives what failed new attempts"),
     "timed_out": ("retry {}", "gives what did not end new attempts"),
@@ -42,11 +44,13 @@ def show_run(store: Store, row: RunRow) -> None:
     reason = row.reason or row.waiting_for
     if reason and reason != status:
         click.echo(f"  {reason}")
-    if run.end is None or status == "succeeded":  # a run that failed is not 100 % of anything
-        print_bar(round(100 * progress(run, partial_progress(store, row.rid)), 1), eta(run, store.now()))
+    print_bar(percent(run), eta(run, store.now()))
     children = _children(run)
+    unused = unused_keys(store, row.rid)
     for op in _top(run):
-        _print_tree(op, children, 1)
+        _print_tree(op, children, unused, 1)
+    for waits, command in waiting_lines(store, run):
+        click.echo(f"  {waits}\n    {command}")
     error = error_of(getattr(run.end, "error", None))
     if error:
         click.echo(f"  error: {error['type']}: {error['message']}")
@@ -61,25 +65,21 @@ def print_object(store: Store, row: RunRow) -> None:
     """The run object as JSON on stdout, its tree a line an operation."""
     head = msgspec.json.encode(run_object(store, row, tree=False)).decode()
     run = _state(store, row, keep_times=True)
-    children = _children(run)
+    children, unused = _children(run), unused_keys(store, row.rid)
     click.echo(f'{head[:-1]},\n"tree":', nl=False)
-    write_array(sys.stdout, (node(op, children) for op in _top(run)))
+    write_array(sys.stdout, (node(op, children, unused) for op in _top(run)))
     click.echo("}")
 
 
 def _state(store: Store, row: RunRow, *, keep_times: bool = False) -> RunState:
     """The journal folded page by page, without what nobody looks at."""
-    run, after = RunState(row.id), 0
-    while page := store.record_load(row.rid, after=after, limit=PAGE):
-        after = page[-1].seq
-        for entry in page:
-            records = decode_records(entry.data)
-            fold_all(run, records)
-            for record in records:
-                op = run.ops.get(getattr(record, "key", ""))
-                if op is not None:
-                    _slim(op, keep_times=keep_times)
-    return run
+
+    def slim(run: RunState, record: AnyRecord) -> None:
+        op = run.ops.get(getattr(record, "key", ""))
+        if op is not None:
+            _slim(op, keep_times=keep_times)
+
+    return Follower(store, row.id, row.rid, slim).look()
 
 
 def _slim(op: Op, *, keep_times: bool) -> None:
@@ -113,10 +113,11 @@ def _children(run: RunState) -> dict[str, list[Op]]:
     return children
 
 
-def _print_tree(op: Op, children: Mapping[str, Sequence[Op]], depth: int) -> None:
+def _print_tree(op: Op, children: Mapping[str, Sequence[Op]], unused: Set[str], depth: int) -> None:
     name = op.name or op.key.rsplit("/", 1)[-1]
     attempts = f"  attempts {op.attempt}" if op.attempt > 1 else ""
+    idle = "  unused" if op.key in unused else ""
     error = f"  {op.error.type}: {' '.join(op.error.message.split())}" if op.error else ""
-    click.echo(f"{'  ' * depth}{name}  ({op.kind})  {painted(op.status, op.status)}{attempts}{error}")
+    click.echo(f"{'  ' * depth}{name}  ({op.kind})  {painted(op.status, op.status)}{attempts}{idle}{error}")
     for child in children.get(op.key, ()):
-        _print_tree(child, children, depth + 1)
+        _print_tree(child, children, unused, depth + 1)

@@ -6,24 +6,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stepwell.client._check import Checked as Checked
+    from stepwell.client._check import check_run as check_run
     from stepwell.client._drive import Parked as Parked
     from stepwell.client._engine import Engine as Engine
     from stepwell.client._functions import load_module as load_module
     from stepwell.client._functions import load_target as load_target
     from stepwell.client._handle import RunHandle as RunHandle
+    from stepwell.client._history import aws_events as aws_events
     from stepwell.client._module import engine_for as engine_for
     from stepwell.client._module import run as run
     from stepwell.client._module import run_async as run_async
     from stepwell.client._module import start as start
+    from stepwell.client._rehearsed import Change as Change
     from stepwell.client._views import exit_code as exit_code
     from stepwell.client._views import list_rows as list_rows
     from stepwell.client._views import run_object as run_object
 
 # Name -> module. Imported when first asked for (PEP 562): who only decorates a function does not pay for the engine.
 _NAMES = {
+    "Change": "_rehearsed",
+    "Checked": "_check",
     "Engine": "_engine",
     "Parked": "_drive",
     "RunHandle": "_handle",
+    "aws_events": "_history",
+    "check_run": "_check",
     "engine_for": "_module",
     "exit_code": "_views",
     "list_rows": "_views",
@@ -36,9 +44,13 @@ _NAMES = {
 }
 
 __all__ = [
+    "Change",
+    "Checked",
     "Engine",
     "Parked",
     "RunHandle",
+    "aws_events",
+    "check_run",
     "engine_for",
     "exit_code",
     "list_rows",

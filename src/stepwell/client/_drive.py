@@ -9,7 +9,7 @@ from stepwell.client._outcome import blocked_error, outcome
 from stepwell.core import US
 from stepwell.durable._duration import to_seconds
 from stepwell.durable._program import DurableProgram
-from stepwell.errors import JournalError, NonDeterminismError, UnknownRun
+from stepwell.errors import JournalError, NonDeterminismError, RunHeld, UnknownRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,12 +54,19 @@ class Drive:
         self, function: DurableFunction, run_id: str, life: Life | None, timeout: Any = None, *,
         wait: bool = True, why: Why = "due",
     ) -> Any:  # fmt: skip
-        """Drive or watch the run until it has ended; its value, or the error of its end."""
+        """Drive or watch the run until it has ended; its value, or the error of its end.
+
+        Raises:
+            Parked: without ``wait``, where it waits.
+            RunHeld: without ``wait``, where somebody else drives it.
+        """
         if timeout is not None:
             self.keep(function, run_id, life)
             return self.watch(run_id, to_seconds(timeout))
         while True:
             if life is not None:
+                if not wait:
+                    life.hold = 0  # whatever its function says: nothing is waited for here
                 ending = self._live(life)
                 self._raise_for(ending, run_id)
                 if ending.how == "ended":
@@ -72,7 +79,22 @@ class Drive:
             life = self._take(function, row, why)
             if life is None:
                 self._check_blocked(run_id)
+                if not wait:
+                    self._refuse_to_wait(run_id)
                 self._nap(run_id)
+
+    def _refuse_to_wait(self, run_id: str) -> None:
+        """What only waiting could bring on is not waited for; a run that has just ended or come free is looked at."""
+        store = self._host.store
+        hot = store.hot_get(run_id)
+        if hot is None:
+            return
+        silent = 0.0 if hot.owner in (None, self._host.worker) else store.worker_silence().get(hot.owner, float("inf"))
+        if hot.owner is not None and silent < hot.ttl:
+            message = f"run {run_id} is {hot.status}: {hot.owner} holds it"
+            raise RunHeld(message, run_id=run_id, holder=hot.owner, hint=f"stepwell wait {run_id}")
+        if hot.owner is None and hot.status == "waiting" and (hot.wake_at is None or hot.wake_at > store.now()):
+            raise Parked(hot.wake_at)
 
     def _live(self, life: Life) -> Ending:
         """One life: on this thread for sync functions, on the engine's loop for async ones."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stepwell import serde
 from stepwell.client import _answers
+from stepwell.client._history import aws_events
 from stepwell.client._none import NONE
 from stepwell.client._operations import operations_of
 from stepwell.client._outcome import Reader, state_of
 from stepwell.client._views import callback_object, shown_status
 from stepwell.core import Reopened, decode_records
 from stepwell.durable._program import DurableProgram
-from stepwell.errors import BadArguments, ErrorObject, UsageError
+from stepwell.errors import BadArguments, ErrorObject, RunHeld, UsageError
 from stepwell.journal import RunFilter
 from stepwell.runtime import CANCEL, encode_cancel
 from stepwell.runtime._values import text_of
@@ -114,10 +115,27 @@ class RunHandle:
         message = f"run {self.id} has no {'/'.join(types).lower()} called {name!r}; it has: {names}"
         raise LookupError(message)
 
-    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]:
-        """The run's records in order: ``{seq, epoch, record, ...fields}``."""
-        if str(format) != "stepwell":
-            message = f"history format {format!r}: there is 'stepwell'"
+    @overload
+    def history(self, format: Literal["stepwell"] = "stepwell") -> list[dict[str, Any]]: ...
+    @overload
+    def history(self, format: Literal["aws"], *, include_data: bool = True) -> dict[str, list[dict[str, Any]]]: ...
+    def history(self, format: str = "stepwell", *, include_data: bool = True) -> Any:
+        """What is on record of the run, in order.
+
+        Args:
+            format: ``stepwell``: a list of records, ``{seq, epoch, record, ...fields}``, times in microseconds since
+                1970; ``aws``: ``{"Events": [...]}`` in the shape of AWS Lambda's durable executions (durable.md §18),
+                times aware datetimes.
+            include_data: of ``aws``: False leaves every ``Payload`` out.
+
+        Raises:
+            UsageError: another format.
+            Corrupt: the journal is damaged.
+        """
+        if format == "aws":
+            return {"Events": list(aws_events(self._engine.store, self._row, include_data=include_data))}
+        if format != "stepwell":
+            message = f"history format {format!r}: there are 'stepwell' and 'aws'"
             raise UsageError(message)
         return list(self._records())
 
@@ -247,6 +265,7 @@ class RunHandle:
 
         Raises:
             UsageError: it is open, has succeeded (and nothing is forced), its steps were undone, or a name is unknown.
+            RunHeld: somebody else was quicker.
         """
         row, run = self._row, self._run
         values = {name: serde.encode(value, place=name) for name, value in (set or {}).items()}
@@ -266,14 +285,16 @@ class RunHandle:
         host = self._engine.host
         if row.status == "blocked":
             hot = host.store.hot_get(self.id)
-            life = None if hot is None else host.take(hot, program, "retry")
+            life = None
+            if hot is not None and hot.owner is None and hot.status == "blocked":  # or somebody alive has it by now
+                life = host.take(hot, program, "retry")
             if life is not None:
                 life.commit(None, (record,))
         else:
-            life = host.reopen(row.rid, run.epoch, program, record)
+            life = host.reopen(row, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
-            raise UsageError(message)
+            raise RunHeld(message, run_id=self.id, hint=f"stepwell wait {self.id}")
         return life
 
     def _check_retry(self, row: RunRow, run: RunState, names: Sequence[str], *, forced: bool) -> None:

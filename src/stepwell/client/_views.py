@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stepwell import core, serde
-from stepwell.client._outcome import Reader, state_of
+from stepwell import core
+from stepwell.client._answers import open_callbacks
+from stepwell.client._follow import Follower
+from stepwell.client._outcome import Reader
 from stepwell.core import US, Op, RunState, parent_of, progress
 from stepwell.durable._codec import shown_text
 from stepwell.errors import PayloadError
 from stepwell.runtime._values import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Set
 
     from stepwell.core import Payload
     from stepwell.errors import ErrorRecord
@@ -97,18 +99,6 @@ def error_of(error: ErrorRecord | None) -> dict[str, Any] | None:
     return {"type": error.type, "message": error.message, "traceback": "".join(error.stack_trace)}
 
 
-def partial_progress(store: Store, rid: int) -> dict[str, float]:
-    """What running steps have told of their progress, by key."""
-    told: dict[str, float] = {}
-    after = 0
-    while page := store.note_load(rid, kind="progress", key=None, after=after, limit=1000):
-        for n, note in page:
-            after = n
-            done, total, _ = serde.decode_lenient(note.data)
-            told[note.key] = done / total if total else float(done)
-    return told
-
-
 def callback_object(op: Op) -> dict[str, Any]:
     """A callback or approval that waits."""
     until = None if op.timeout_at is None else datetime.fromtimestamp(op.timeout_at / US, UTC)
@@ -128,13 +118,10 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "reason": row.reason or row.waiting_for,
         "exit_code": exit_code(msgspec.structs.replace(row, status=status)),
     }
-    run = state_of(store, row)
+    run = Follower(store, row.id, row.rid).look()
     end = run.end
     found |= {
-        "progress": {
-            "percent": round(100 * progress(run, partial_progress(store, row.rid)), 1),
-            "eta_seconds": eta(run, store.now()),
-        },
+        "progress": {"percent": percent(run), "eta_seconds": eta(run, store.now())},
         "created_at": iso(row.created_at),
         "started_at": iso(run.first_life_at),
         "ended_at": iso(row.ended_at),
@@ -146,10 +133,17 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "parent": row.parent,
         "target": row.target,
         "wake_at": iso(row.wake_at),
+        "callbacks": [{**callback_object(op), "timeout_at": iso(op.timeout_at)} for op in open_callbacks(store, run)],
     }
     if tree:
-        found["tree"] = list(tree_of(run))
+        found["tree"] = list(tree_of(run, unused_keys(store, row.rid)))
     return found
+
+
+def percent(run: RunState) -> float:
+    """How far the run has come, 0 to 100; 100 only of one that has succeeded."""
+    found = round(100 * progress(run), 1)
+    return found if found < 100 or isinstance(run.end, core.RunSucceeded) else 99.9
 
 
 def eta(run: RunState, now: int) -> float | None:
@@ -161,7 +155,15 @@ def eta(run: RunState, now: int) -> float | None:
     return round((now - begun) / US * (1 - done) / done, 1)
 
 
-def tree_of(run: RunState) -> Iterator[dict[str, Any]]:
+def unused_keys(store: Store, rid: int) -> frozenset[str]:
+    """Keys on record that the code which came to the run's end did not ask for."""
+    keys, after = "[]", 0
+    while page := store.note_load(rid, kind="unused", key=None, after=after, limit=100):
+        after, keys = page[-1][0], page[-1][1].data
+    return frozenset(msgspec.json.decode(keys, type=list[str]))
+
+
+def tree_of(run: RunState, unused: Set[str] = frozenset()) -> Iterator[dict[str, Any]]:
     """Operations as a tree, in call order."""
     children: dict[str, list[Op]] = {}
     for op in run.ops.values():
@@ -169,10 +171,10 @@ def tree_of(run: RunState) -> Iterator[dict[str, Any]]:
         while parent and parent not in run.ops:
             parent = parent_of(parent)
         children.setdefault(parent, []).append(op)
-    return (node(op, children) for op in children.get("", ()))
+    return (node(op, children, unused) for op in children.get("", ()))
 
 
-def node(op: Op, children: Mapping[str, list[Op]]) -> dict[str, Any]:
+def node(op: Op, children: Mapping[str, list[Op]], unused: Set[str] = frozenset()) -> dict[str, Any]:
     """One operation with what is inside it."""
     return {
         "key": op.key,
@@ -183,5 +185,6 @@ def node(op: Op, children: Mapping[str, list[Op]]) -> dict[str, Any]:
         "started_at": iso(op.started_at),
         "ended_at": iso(op.ended_at),
         "error": error_of(op.error),
-        "children": [node(child, children) for child in children.get(op.key, ())],
+        "unused": op.key in unused,
+        "children": [node(child, children, unused) for child in children.get(op.key, ())],
     }

@@ -81,6 +81,7 @@ from stepwell.core._outside import (
 )
 from stepwell.core._progress import (
     progress,
+    tell,
 )
 from stepwell.core._records import (
     AnyRecord,
@@ -257,6 +258,7 @@ __all__ = [
     "shard_of",
     "step",
     "step_name",
+    "tell",
     "topic_of_signal",
     "try_signal",
     "verdict",

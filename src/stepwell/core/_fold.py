@@ -121,8 +121,12 @@ def _step_started(run: RunState, r: StepStarted) -> None:
     if op is None:
         run.ops[r.key] = op = Op(r.key, r.kind, "started")
         op.started_at = r.at
+        if r.weight is not None:
+            op.weight = r.weight
+        run.reached.step_begun(r.key, r.weight)
     else:
         op.status = _next(run, r, r.key, op)
+        op.attempt_at = r.at
     op.attempt = r.attempt
     op.epoch = run.epoch
     if r.name is not None:
@@ -131,8 +135,6 @@ def _step_started(run: RunState, r: StepStarted) -> None:
         op.sub_type = r.sub_type
     if r.fingerprint is not None:
         op.fingerprint = r.fingerprint
-    if r.weight is not None:
-        op.weight = r.weight
     run.executing.add(r.key)
 
 
@@ -145,6 +147,7 @@ def _step_succeeded(run: RunState, r: StepSucceeded) -> None:
     op.payload = r.payload
     op.ended_at = r.at
     run.executing.discard(r.key)
+    run.reached.ended(op)
     if r.undo:
         op.undo = True
         run.undoable.append(r.key)
@@ -158,6 +161,7 @@ def _step_failed(run: RunState, r: StepFailed) -> None:
     op = cast("Op", op)
     op.status, op.error, op.ended_at = status, r.error, r.at
     run.executing.discard(r.key)
+    run.reached.ended(op)
     _finished(run)
 
 
@@ -189,6 +193,7 @@ def _ended(run: RunState, r: WaitEnded | ScopeSucceeded | ScopeFailed | ScopeCan
             op.error = r.error
         case _:
             pass
+    run.reached.ended(op)
     _finished(run)
 
 
@@ -199,6 +204,7 @@ def _scope_started(run: RunState, r: ScopeStarted) -> None:
     else:
         op.status = _next(run, r, r.key, op)
     op.name, op.sub_type, op.total, op.weight, op.started_at = r.name, r.sub_type, r.total, r.weight, r.at
+    run.reached.scope_begun(r.key, r.total, r.weight)
 
 
 def _recorded(run: RunState, r: Recorded) -> None:
@@ -221,6 +227,7 @@ def _operation_cancelled(run: RunState, r: OperationCancelled) -> None:
     run.ops[r.key] = op = op or Op(r.key, r.kind, status)
     op.status, op.ended_at = status, r.at
     run.executing.discard(r.key)
+    run.reached.ended(op)
 
 
 def _outside_started(run: RunState, r: CallbackCreated | InvokeStarted | SignalAwaited, kind: Kind) -> Op:
@@ -356,10 +363,13 @@ def _run_ended(run: RunState, r: RunSucceeded | RunFailed | RunCancelled | RunTi
         message = f"the journal of run {run.id} is damaged: it ends twice"
         raise Corrupt(message)
     run.end = r
+    run.ends += 1
 
 
 def _reopened(run: RunState, r: Reopened) -> None:
     """Failed operations are asked again, and so is every scope that holds one; the rest of the journal stands."""
+    if run.end is not None:
+        run.reopened_at = r.at
     run.end = run.rollback = run.cancel = run.blocked = None
     run.reopened += 1
     run.deaths, run.expiries = {}, 0
@@ -377,17 +387,24 @@ def _reopened(run: RunState, r: Reopened) -> None:
     for key in list(again):
         op = run.ops[key]
         if op.status in ("failed", "succeeded"):
-            op.status, op.base, op.error, op.until = "reopened", op.attempt, None, 0
+            _reopen(op)
+            op.base, op.error, op.until = op.attempt, None, 0
         parent = parent_of(key)
         while parent:
             above = run.ops.get(parent)
             if above is not None and above.ended:
-                above.status = "reopened"
+                _reopen(above)
             parent = parent_of(parent)
     for op in run.ops.values():
         # A batch that ends anew decides anew which branches it lets go of.
         if op.status == "cancelled" and _is_reopened(run, parent_of(op.key)):
-            op.status = "reopened"
+            _reopen(op)
+    run.reached.count_anew(run.ops.values())
+
+
+def _reopen(op: Op) -> None:
+    op.status = "reopened"
+    op.reopened += 1
 
 
 def _is_reopened(run: RunState, key: str) -> bool:

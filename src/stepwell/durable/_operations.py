@@ -206,7 +206,10 @@ class Operations:
     def _began(self, key: str, *, is_step: bool = False) -> Op | None:
         """An operation is asked for: whether this context still replays shows by its record."""
         self._asked = key
-        op = self._scope.life.run.ops.get(key)
+        life = self._scope.life
+        op = life.run.ops.get(key)
+        if life.watch is not None and op is not None and not life.replay_only:
+            life.watch.replayed(key)
         if self._replays and (op is None or not op.ended):
             self._replays = False if op is None or is_step else self._replays
             if op is not None and not is_step:
@@ -267,8 +270,9 @@ class Operations:
 
     def _must_look(self, key: str) -> bool:
         """Replay without executing enters finished scopes, too: their steps may have an undo."""
-        op = self._scope.life.run.ops.get(key)
-        return self._scope.life.replay_only and op is not None and op.ended
+        life = self._scope.life
+        op = life.run.ops.get(key)
+        return life.replay_only and life.look_inside and op is not None and op.ended
 
     def _map(self, inputs: Any, func: Any, name: str | None, config: MapConfig[Any] | None) -> Any:
         if not callable(func):
@@ -299,8 +303,11 @@ class Operations:
         return self._batch(batch_wanted(self, (key, name), "parallel", settings, runs, names))
 
     def _batch(self, asked: Any) -> Any:
-        run = self._scope.life.run
-        if self._must_look(asked.want.key) or (self._scope.life.replay_only and asked.want.key in run.ops):
+        life, run = self._scope.life, self._scope.life.run
+        op = run.ops.get(asked.want.key)
+        if life.asked is not None:
+            life.asked.batch(op, asked)
+        if life.replay_only and op is not None and (life.look_inside or not op.ended):
             return self._go(_look_inside_batch(self, asked), self._crew(asked))
         return self._go(batch(run, asked), self._crew(asked))
 
@@ -379,6 +386,11 @@ class Operations:
         if not key:
             raise ValidationError("once needs a key")
         place = child_key(self._scope.key, label(key), 1)
+        life = self._scope.life
+        if life.watch is not None and not life.replay_only:
+            life.watch.replayed(place)
+        if (asked := life.asked) is not None:
+            asked.keys.add(place)
         codec = codec_for(None, "")
 
         def body(attempt: Attempt) -> Any:
@@ -454,9 +466,12 @@ def _look_inside(context: Operations, asked: ScopeWanted) -> Flow[Any]:
 def _look_inside_batch(context: Operations, asked: Any) -> Flow[Any]:
     from stepwell.core import Enter
 
-    run = context._scope.life.run
+    life, run = context._scope.life, context._scope.life.run
+    if life.follower is not None:
+        life.follower(asked)
     for index, branch in enumerate(asked.branches):
-        if asked.virtual or branch.key in run.ops:
+        op = run.ops.get(branch.key)
+        if asked.virtual or (op is not None and (life.look_inside or not op.ended)):
             inside: Batch = asked.body
             yield Enter(ScopeWanted(branch, inside.branch(index), asked.virtual))
     return (yield from batch(run, asked))

@@ -16,8 +16,9 @@ from stepwell.durable.config import StepConfig, StepSemantics
 from stepwell.durable.logger import Logger, current_sink
 from stepwell.durable.retries import Retry
 from stepwell.errors import InvalidStateError, UsageError, ValidationError
+from stepwell.executors import current_port
 from stepwell.journal import Note
-from stepwell.runtime._api import Attempt, Body, Undo
+from stepwell.runtime._api import Attempt, Body, Remote, Undo
 from stepwell.runtime._frames import fingerprint
 
 if TYPE_CHECKING:
@@ -69,9 +70,7 @@ class Port:
 
 
 def note_progress(life: Any, key: str, done: float, total: float | None, message: str) -> None:
-    """Remember and record how far an operation has come."""
-    fraction = done / total if total else float(done)
-    life.partial[key] = min(1.0, max(0.0, fraction))
+    """Record how far an operation has come."""
     text = life.redactor.redact_json(serde.encode([done, total, message]))
     life.ride((), (Note(key, "progress", life.store.now(), text),))
 
@@ -135,7 +134,7 @@ def step_wanted(  # the keywords of `step`
         transactional=settings.transactional,
     )
     if settings.executor is not None and settings.executor != "thread":
-        body.remote = remote(func, takes_context, (life.run.id, name, key))
+        body.remote = remote(func, takes_context, settings.idempotency_key)
     if settings.transactional and life.is_async:
         raise UsageError("transactional steps need a sync durable function")
     if settings.transactional is True and life.store.kind == "memory":
@@ -215,6 +214,8 @@ def keep_lines(attempt: Attempt, func: Callable[..., Any], *args: Any) -> Any:
     finally:
         current_sink.reset(token)
     if hasattr(type(value), "__await__"):
+        if attempt.over and hasattr(value, "close"):
+            value.close()  # the attempt's time was up: nobody awaits it, and Python would complain of that
         return _awaited(attempt, value, lines)
     note_lines(attempt, lines)
     return value
@@ -259,9 +260,7 @@ def last_heartbeat(attempt: Attempt) -> Any:
         newest = serde.decode(note.data)
 
 
-def remote(
-    func: Callable[..., Any], takes_context: bool, about: tuple[str, str | None, str]
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+def remote(func: Callable[..., Any], takes_context: bool, template: str | None) -> Callable[[Attempt], Remote]:
     """A body for an executor outside this process. The function travels by its name.
 
     Raises:
@@ -287,7 +286,35 @@ def remote(
             pickle.dumps(part)
         except Exception as error:
             raise UsageError(f"argument {what} ({part!r}) cannot be sent to another process: {error}") from error
-    return call_elsewhere, (reference, about if takes_context else None, args, kwargs), {}
+
+    def of(attempt: Attempt) -> Remote:
+        about = None
+        if takes_context:
+            run_id, given = attempt.scope.life.run.id, last_heartbeat(attempt)
+            about = (attempt.attempt, run_id, attempt.name, attempt.key, given, template)
+        return Remote(call_elsewhere, (reference, about, args, kwargs), {}, hearer(attempt))
+
+    return of
+
+
+def hearer(attempt: Attempt) -> Callable[[str, Any], bool]:
+    """What hears a body in another process: as if it were here."""
+    port = Port(attempt)
+
+    def hear(kind: str, what: Any) -> bool:
+        if kind == "lines":
+            lines = StepLines()
+            for level, text, at in what[0]:
+                lines(level, attempt.scope.life.redactor.redact(text), at)
+            lines.dropped += what[1]
+            note_lines(attempt, lines)
+        elif kind == "progress":
+            port.progress(*what)
+        elif kind == "heartbeat" and not port.cancelled():
+            port.heartbeat(what)
+        return port.cancelled()
+
+    return hear
 
 
 def importable(module: str, qualname: str) -> Any:
@@ -300,17 +327,34 @@ def importable(module: str, qualname: str) -> Any:
     return found
 
 
+About = tuple[int, str, str | None, str, Any, str | None]
+"""Attempt, run, name, key, details of the last heartbeat, template of the idempotency key."""
+
+
 def call_elsewhere(
-    reference: tuple[str, str], about: tuple[str, str | None, str] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    reference: tuple[str, str], about: About | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """In another process: call the step's function with a context of its own, which belongs to no engine there."""
-    target = importable(*reference)
+    """In another process: call the step's function with a context of its own, which talks with the engine if the
+    executor lets it.
+    """
+    target, port = importable(*reference), current_port.get()
     target = getattr(target, "func", target)
-    if about is None:
+    if about is not None:
+        attempt, run_id, name, key, given, template = about
+        logger = Logger({"run_id": run_id, "key": key, "attempt": attempt})
+        context = StepContext(
+            logger, attempt, run_id=run_id, name=name, key=key, last_heartbeat=given, _template=template, _port=port
+        )
+        args = (context, *args)
+    install()
+    lines = StepLines()
+    token = current_sink.set(lines)
+    try:
         return target(*args, **kwargs)
-    run_id, name, key = about
-    context = StepContext(Logger({"run_id": run_id, "key": key}), 1, run_id=run_id, name=name, key=key)
-    return target(context, *args, **kwargs)
+    finally:
+        current_sink.reset(token)
+        if port is not None and (lines.lines or lines.dropped):
+            port.lines(list(lines.lines), lines.dropped)
 
 
 def undo_of(context: Operations, undo: Callable[..., Any], name: str | None, codec: Any, retry: Any) -> Undo:

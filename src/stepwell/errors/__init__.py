@@ -4,7 +4,7 @@
 StepwellError                       .exit_code .http_status .hint
 ├─ UsageError                       the caller's mistake: nothing was written
 │  ├─ UnknownRun (.run_id)          DuplicateRun (.run_id .expected .found)
-│  ├─ BadArguments (.problems)      MissingExtra (.extra)
+│  ├─ RunHeld (.run_id .holder)     BadArguments (.problems)      MissingExtra (.extra)
 │  ├─ FlowError (.file .line .column .problems), also a ValueError
 │  └─ ValidationError ── NestedStepError                                  (also DurableExecutionsError)
 ├─ RunError (.run_id)               the end of a run, as the one who waits for it sees it
@@ -80,6 +80,7 @@ from stepwell.errors._usage import (
     DuplicateRun,
     FlowError,
     MissingExtra,
+    RunHeld,
     UnknownRun,
     UsageError,
 )
@@ -121,6 +122,7 @@ __all__ = [
     "RunCancelled",
     "RunError",
     "RunFailed",
+    "RunHeld",
     "RunTimedOut",
     "SchemaTooNew",
     "SchemaTooOld",

@@ -54,6 +54,30 @@ class DuplicateRun(UsageError):
         self.found = found
 
 
+class RunHeld(UsageError):
+    """Somebody else holds the run: it was not taken up here.
+
+    `run_id` is the run, `holder` the worker that has it, as well as it is known.
+    """
+
+    exit_code = 4
+    http_status = 409
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        run_id: str | None = None,
+        holder: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        if message is None and run_id is not None:
+            message = f"run {run_id} is held by {holder or 'somebody else'}"
+        super().__init__(message, hint=hint)
+        self.run_id = run_id
+        self.holder = holder
+
+
 class BadArguments(UsageError):
     """The arguments are not usable.
 

@@ -34,7 +34,7 @@ from stepwell.journal._api import (
     Unpark,
     WorkerInfo,
 )
-from stepwell.journal._open import DEFAULT_STORE, open_store, store_url
+from stepwell.journal._open import DEFAULT_STORE, NoStoreYet, open_store, store_url
 from stepwell.journal._writer import Exclusive, Line, Ticket, Writer
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "Lease",
     "Line",
     "NewRun",
+    "NoStoreYet",
     "Note",
     "OpenStatus",
     "Outgoing",

@@ -166,10 +166,12 @@ HotChange = Start | Park | Unpark | Release | End
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something said along the way that replay never asks for: ``kind`` log, progress or heartbeat."""
+    """Something said along the way that replay never asks for: a log line, progress, a heartbeat; which records the
+    code that came to the run's end had no use for (``unused``: a JSON list of keys).
+    """
 
     key: str
-    kind: Literal["log", "progress", "heartbeat"]
+    kind: Literal["log", "progress", "heartbeat", "unused"]
     at: int
     data: str
 

@@ -80,6 +80,7 @@ class Silence:
         """Take note of a worker's beat number; how long the worker counts as silent, in seconds.
 
         ``observer`` is a worker of this process, by which it is known whether pids can be compared (None: they cannot).
+        Whoever only looks (a command line) is described as a worker, too, or it would take the dead for the living.
         Infinity: it is dead. 0: it is seen for the first time, or with a new beat. Else the seconds since its beat
         was first seen to stand still, of which only a tenth counts while its process exists and is not stopped.
         """

@@ -227,13 +227,13 @@ class MemoryStore:
 
     def worker_silence(self) -> Mapping[str, float]:
         """Seconds of silence of each worker that is not of this view."""
-        from stepwell.journal._liveness import Silence
+        from stepwell.journal._liveness import Silence, local_worker
 
         data = self._data
         with data.changed:
             if self._silence is None:
                 self._silence = Silence(self._clock)
-            observer = next(iter(self._own.values()), None)
+            observer = next(iter(self._own.values()), None) or local_worker(worker_id="")
             others = [pair for pair in data.workers.values() if pair[0].id not in self._own]
             silent = dict.fromkeys(data.left, float("inf"))
             self._silence.retain(data.workers)

@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepwell.errors import UsageError
+from stepwell.errors import JournalError, UsageError
 from stepwell.journal._api import SystemClock
 
 if TYPE_CHECKING:
     from stepwell.journal._api import Clock, Store
 
 DEFAULT_STORE = "sqlite:///.stepwell/stepwell.db"
+
+
+class NoStoreYet(JournalError):
+    """There is no store at this place, and who only reads makes none."""
 
 
 def store_url(given: str | None = None) -> str:
@@ -41,9 +45,12 @@ def store_url(given: str | None = None) -> str:
 
 
 def open_store(url: str | None = None, clock: Clock | None = None, *, read_only: bool = False) -> Store:
-    """Open the store behind a URL, making it if need be (not when ``read_only``).
+    """Open the store behind a URL, making it if need be.
+
+    ``read_only``: nothing is made, migrated or written.
 
     Raises:
+        NoStoreYet: PostgreSQL holds none there, and ``read_only`` makes none.
         UsageError: no store has such a URL.
         MissingExtra: its driver is not installed.
         JournalError: it cannot be used; the text says why and what to do.
@@ -57,7 +64,7 @@ def open_store(url: str | None = None, clock: Clock | None = None, *, read_only:
     if url.startswith("postgresql:"):
         from stepwell.journal._postgres import PostgresStore
 
-        return PostgresStore(url, clock)
+        return PostgresStore(url, clock, read_only=read_only)
     from stepwell.journal._memory import MemoryStore
 
     return MemoryStore(url.removeprefix("memory://") or "default", clock)

@@ -68,10 +68,11 @@ class PostgresStore:
     kind: Literal["memory", "sqlite", "postgres"] = "postgres"
     transaction_excludes_writer = False
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
-        """Connect; make the tables if there are none.
+    def __init__(self, url: str, clock: Clock | None = None, *, read_only: bool = False) -> None:
+        """Connect; make the tables if there are none. ``read_only``: nothing is made, migrated or written.
 
         Raises:
+            NoStoreYet: there are none, and ``read_only`` makes none.
             UsageError: the URL has no sense.
             JournalError: the server cannot be reached, knows neither user nor database, or refuses to make the tables.
             SchemaTooOld, SchemaTooNew: another version of Stepwell made them.
@@ -80,7 +81,7 @@ class PostgresStore:
         self.url = self._address.url
         clock = clock or SystemClock()
         self._times = StoreTime(clock)
-        self._mode = Mode()
+        self._mode = Mode(read_only=read_only)
         self._sql = Sql(self._address)
         self._pid = os.getpid()
         self._closed = False

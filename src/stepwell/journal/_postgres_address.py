@@ -66,6 +66,8 @@ class Address:
             _parse(self._listen)
         self.place = self._place()
         self.channel = f"stepwell:{self.schema}"
+        self.session = ""
+        """What is said on each new connection."""
         self.url = _without_password(url)
         """The URL as it may be shown: no password."""
 
@@ -105,7 +107,10 @@ class Address:
         # What the URL says itself wins.
         options = {key: value for key, value in options.items() if key not in self._given}
         target = self._listen if listen and self._listen is not None else self._conninfo
-        return cls.connect(target, autocommit=autocommit, prepare_threshold=None, **options)
+        connection = cls.connect(target, autocommit=autocommit, prepare_threshold=None, **options)
+        if self.session:
+            connection.pgconn.exec_(self.session.encode())
+        return connection
 
     def unusable(self, error: BaseException | str) -> JournalError:
         """The one line for a person when there is no connection to be had."""

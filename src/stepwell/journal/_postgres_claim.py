@@ -43,12 +43,12 @@ class Claimer:
         return None if row is None else self._lease(hot.run_id, row, worker, taken)
 
     def _claim(self, values: dict[str, Any], *, again: bool) -> tuple[str | None, ...] | None:
-        row = self._insisting("run_claim", values)
+        row = self._insisting(values, "run_claim")
         if row is not None:
             return row
         # Somebody had the row locked: perhaps for a claim, perhaps only to deliver a fact.
         if rows(self._link.run(self._sql.statement("claim_seen"), values)):
-            row = self._insisting("run_claim_waiting", values)
+            row = self._insisting(values, "run_claim_waiting")
         if row is None and again:
             found = rows(self._link.run(self._sql.statement("claim_ours"), values))
             row = found[0] if found else None
@@ -61,7 +61,7 @@ class Claimer:
         return None if row is None else self._lease(row[3] or "", row, worker, taken)
 
     def _reopen(self, values: dict[str, Any], *, again: bool) -> tuple[str | None, ...] | None:
-        row = self._insisting("run_reopen", values)
+        row = self._insisting(values | {"rids": [values["rid"]]}, "run_lock", "run_reopen")
         if row is None and again:
             ours = rows(self._link.run(self._sql.statement("claim_ours"), values))
             name = rows(self._link.run(self._sql.statement("run_name"), values))
@@ -69,11 +69,12 @@ class Claimer:
                 return (*ours[0], *name[0])
         return row
 
-    def _insisting(self, name: str, values: dict[str, Any]) -> tuple[str | None, ...] | None:
-        """The statement's row. A seq that an append took meanwhile makes it the next seq."""
+    def _insisting(self, values: dict[str, Any], *names: str) -> tuple[str | None, ...] | None:
+        """The row of the last of these statements. A seq that an append took meanwhile makes it the next seq."""
+        group = [(self._sql.statement(name), values) for name in names]
         for left in reversed(range(ROUNDS)):
             try:
-                found = rows(self._link.run(self._sql.statement(name), values))
+                found = rows(self._link.run(*group[0]) if len(group) == 1 else self._link.run_all(group)[-1])
             except Refused as refused:
                 if refused.sqlstate != _TAKEN or not left:
                     raise

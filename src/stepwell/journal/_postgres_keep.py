@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import JournalError
-from stepwell.journal._api import GcResult
+from stepwell.journal._api import RUN_DOOR, GcResult
 from stepwell.journal._postgres_link import rows
 from stepwell.journal._postgres_read import filter_values
 
@@ -108,7 +108,7 @@ class Collector:
             # Descendants first: a family that is broken off in the middle still has its root, by which it is found.
             family.reverse()
             for start in range(0, len(family), max_rows):
-                detached = self._run("gc_detach", {"rids": family[start : start + max_rows]})
+                detached = self._detach(family[start : start + max_rows], max_rows)
                 if not detached:
                     break  # one of them was opened again
                 self._total.runs += len(detached)
@@ -151,9 +151,23 @@ class Collector:
                 return
             after = page[-1][0]
 
+    def _detach(self, rids: Sequence[int], max_rows: int) -> list[tuple[str | None, ...]]:
+        """Take ended runs away so that nobody can open them again; none of them if one is open. A run with more rows of
+        doors than ``max_rows`` stays in the catalogue until this was said often enough.
+        """
+        values = {"rids": list(rids), "door": RUN_DOOR, "limit": max_rows}
+        group = [(self._sql.statement(name), values) for name in ("run_lock", "gc_detach")]
+        return self._link.patiently(lambda _: rows(self._link.run_all(group)[1]))
+
     def _rows_of_gone(self, max_rows: int) -> Iterator[GcResult]:
-        while found := self._run("gc_gone", {"after": 0}):
+        after = 0
+        while found := self._run("gc_gone", {"after": after}):
             rid = int(found[0][0] or 0)
+            if found[0][1] == "t":
+                if not self._detach([rid], max_rows):
+                    after = rid  # another collection was quicker
+                yield self._counts()
+                continue
             for name in ("gc_records", "gc_notes", "gc_inbox"):
                 limit = max_rows
                 while True:

@@ -57,6 +57,9 @@ _SESSION = (
     "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3"
 )
 
+# Not behind a pooler, where it would be said to a session of somebody else's.
+_READ_ONLY = "set default_transaction_read_only = on"
+
 
 class Refused(Exception):
     """The server refused a statement: nothing of its transaction is written. ``index``: which one of a group."""
@@ -78,7 +81,9 @@ class Lost(Exception):
 class Mode:
     """What stands between us and the server, as it was found when the store was opened (ENGINE.md §7)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, read_only: bool = False) -> None:
+        self.read_only = read_only
+        """The server refuses to write for us, too."""
         self.pooled = False
         """A pooler gives each transaction another server: nothing of a session survives, LISTEN included."""
         self.prepared = True
@@ -126,6 +131,9 @@ class Link:
                 self._meet(connection.pgconn, int(pid or 0))
             if not self.mode.pooled:
                 self.script(_SESSION)
+                if self.mode.read_only:
+                    self.address.session = _READ_ONLY  # said on each connection from here on
+                    self.script(_READ_ONLY)
             elif isolation != "read committed":
                 raise JournalError(
                     f"PostgreSQL at {self.address.place} has default_transaction_isolation = {isolation}: behind a "
@@ -227,6 +235,8 @@ class Link:
         advice = "see the server's log"
         if state == "42501":
             advice = f"grant this role the use of schema {self.address.schema} and its tables"
+        elif state == "25006":
+            advice = "the store was opened to read only"
         elif state in ("42P01", "3F000"):
             advice = f"the tables in schema {self.address.schema} are gone: open the store again to make them"
         elif state.startswith("53"):
@@ -386,7 +396,8 @@ class Link:
         state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
         primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY)
         reason = reason_of((primary or result.error_message).decode("utf-8", "replace"))
-        gone = not state or state in _GOING_AWAY or state.startswith("08") or pgconn.status != pq.ConnStatus.OK
+        going = state in _GOING_AWAY and not (state == "25006" and self.mode.read_only)
+        gone = not state or going or state.startswith("08") or pgconn.status != pq.ConnStatus.OK
         if gone:
             raise Lost(reason)
         return Refused(state, reason, index)

@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from stepwell.errors import JournalError, SchemaTooNew, SchemaTooOld
+from stepwell.journal._open import NoStoreYet
 from stepwell.journal._postgres_link import Refused, rows
 from stepwell.journal._postgres_wire import Statement
 from stepwell.journal._sql import SCHEMA, migrations, queries
@@ -59,17 +60,21 @@ class Sql:
 
 
 def schema_open(link: Link, sql: Sql) -> int:
-    """Make the tables, or bring them up to date, if need be; the version found in the end.
+    """Make the tables, or bring them up to date, if need be; the version found in the end. A link that only reads
+    changes nothing.
 
     Raises:
+        NoStoreYet: there are none, and the link only reads.
         SchemaTooNew: a newer version of Stepwell made them.
-        SchemaTooOld: they are of an older version and this role may not change them.
+        SchemaTooOld: they are of an older version and this role may not change them, or the link only reads.
         JournalError: there are none and this role may not make them.
     """
     found = link.patiently(lambda _: _found(link, sql))
-    if found is None or found < SCHEMA:
-        found = link.patiently(lambda _: _migrate(link, sql))
     place = f"{link.address.place}, schema {link.address.schema}"
+    if link.mode.read_only:
+        found = _readable(found, place)
+    elif found is None or found < SCHEMA:
+        found = link.patiently(lambda _: _migrate(link, sql))
     if found > SCHEMA:
         raise SchemaTooNew(
             f"the store at {place} has schema version {found}, this Stepwell knows up to {SCHEMA}: upgrade stepwell",
@@ -77,6 +82,19 @@ def schema_open(link: Link, sql: Sql) -> int:
             expected=SCHEMA,
         )
     _warn_unsafe(link, sql)
+    return found
+
+
+def _readable(found: int | None, place: str) -> int:
+    if not found:
+        hint = "any command that writes makes it: stepwell run app.py:handler"
+        raise NoStoreYet(f"there is no store of Stepwell at {place} yet", hint=hint)
+    if found < SCHEMA:
+        message = (
+            f"the store at {place} has schema version {found}, this Stepwell needs {SCHEMA}: any command that writes, "
+            "`stepwell worker` say, migrates it"
+        )
+        raise SchemaTooOld(message, found=found, expected=SCHEMA)
     return found
 
 

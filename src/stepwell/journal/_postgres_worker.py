@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.journal._api import WorkerInfo
-from stepwell.journal._liveness import Silence
+from stepwell.journal._liveness import Silence, local_worker
 from stepwell.journal._postgres_link import rows
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Workers:
                 # While the server was away nobody's beat could be seen: what was not watched is no silence.
                 self._opened = self._link.opened
                 self._silence = Silence(self._clock)
-            observer = next(iter(self._own.values()), None)
+            observer = next(iter(self._own.values()), None) or local_worker(worker_id="")
             silent: dict[str, float] = {}
             for worker, text, beat, left in beats:
                 if worker is None or worker in self._own:

@@ -19,7 +19,7 @@ import msgspec
 
 from stepwell.errors import JournalError
 from stepwell.journal._api import WorkerInfo
-from stepwell.journal._liveness import Silence
+from stepwell.journal._liveness import Silence, local_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -129,7 +129,7 @@ class Workers:
         cards = self._cards()
         with self._workers_lock:
             mine = {own.card.info.id for own in self._own.values()}
-            observer = next((own.card.info for own in self._own.values()), None)
+            observer = next((own.card.info for own in self._own.values()), None) or local_worker(worker_id="")
             for card, beat in cards:
                 if card.info.id not in mine:
                     dead = self._is_dead(card)

@@ -8,7 +8,9 @@ believes of itself is never ahead of its journal and never behind it.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -27,6 +29,8 @@ GROUP = 1000
 """Most batches in one transaction."""
 ROUNDS = 4
 """Most transactions that a caller commits for others before the writer thread takes over."""
+
+_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
 class Ticket:
@@ -156,6 +160,8 @@ class Writer:
         self._inline = inline
         self._events = events
         self._thread: threading.Thread | None = None
+        self._forked = False
+        _writers.add(self)
 
     # -- callers
 
@@ -306,6 +312,9 @@ class Writer:
 
     def _write(self, tickets: Sequence[Ticket]) -> list[JournalError | None]:
         """Number the rows, write them, fold what is durable."""
+        if self._forked:
+            message = f"{self.store.url} was opened before this process was forked: open it again"
+            raise JournalError(message)
         seqs: dict[int, int] = {}
         batches: list[Batch] = []
         for ticket in tickets:
@@ -358,7 +367,8 @@ def _is_behind(ticket: Ticket) -> bool:
     if broken is None or not batch.records:
         return False
     if isinstance(batch.change, Release) and batch.change.status != "blocked":
-        batch.records = ()
+        # With them goes all that only makes sense with them.
+        batch.records = batch.facts = batch.inbox_taken = batch.rows = ()
         return False
     ticket.error = broken
     return True
@@ -414,3 +424,19 @@ class Exclusive:
             writer._kick()
         if writer._events is not None:
             writer._events.leave()
+
+
+def _after_fork() -> None:
+    # In the child every writer refuses. Its locks are fresh ones: a thread that the child does not have may have held
+    # the old, and what queued is the parent's to write.
+    for writer in list(_writers):
+        writer._forked = True
+        writer.queue = deque()
+        writer.queue_lock = threading.Lock()
+        writer._mutex = threading.Lock()
+        writer._wake = threading.Event()
+        writer._lent = None
+        writer._thread = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from stepwell.errors import Suspend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from stepwell.core import AnyRecord, BatchWanted, BranchEnded, Op, Payload
+    from stepwell.core import AnyRecord, BatchWanted, BranchEnded, Effect, Op, Payload
+    from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
+    from stepwell.runtime._observe import Observer
+    from stepwell.runtime._on_loop import OnLoop
     from stepwell.runtime._scope import Scope
 
 
@@ -56,7 +59,7 @@ class Codec(Protocol):
 class Attempt:
     """What the runtime tells a step's body about the attempt that calls it."""
 
-    __slots__ = ("attempt", "connection", "job", "key", "last_heartbeat_at", "name", "over", "scope", "state")
+    __slots__ = ("attempt", "awaited", "connection", "key", "last_heartbeat_at", "name", "over", "scope", "state")
 
     def __init__(self, scope: Scope, key: str, name: str | None, attempt: int, state: Payload = None) -> None:
         self.scope = scope
@@ -66,8 +69,24 @@ class Attempt:
         self.state = state
         self.connection: Any = None
         self.last_heartbeat_at = 0.0
+        self.awaited: OnLoop | None = None
+        """In a sync run: its async body, which can be cancelled."""
         self.over = False
         """The attempt timed out: what its body says from here on is dropped."""
+
+
+class Remote:
+    """What an attempt calls in another process, and who hears what the body says there (`executors.Hear`)."""
+
+    __slots__ = ("args", "func", "hear", "kwargs")
+
+    def __init__(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], hear: Callable[[str, Any], bool]
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.hear = hear
 
 
 class Body:
@@ -88,7 +107,7 @@ class Body:
         executor: Any = None,
         transactional: Any = False,
         finish: Callable[[Any, Attempt], tuple[bool, float]] | None = None,
-        remote: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None,
+        remote: Callable[[Attempt], Remote] | None = None,
     ) -> None:
         self.call = call
         self.codec = codec
@@ -100,7 +119,7 @@ class Body:
         self.finish = finish
         """For polls: the new state to (stop, delay in seconds)."""
         self.remote = remote
-        """For executors outside this process: function (its first argument the step's context), arguments, keywords."""
+        """For executors outside this process: what one attempt calls there."""
 
 
 class ScopeBody(Protocol):
@@ -164,6 +183,14 @@ class Program(Protocol):
     identity: str
     """``module:qualname`` of the code."""
 
+    def observers(self, host: Host, run_id: str) -> Sequence[Observer]:
+        """Who is told of a life that is about to begin, beside the engine's own.
+
+        Raises:
+            PluginLoadError: one of them cannot be made; nothing was written.
+        """
+        ...
+
     def call(self, life: Life) -> Any:
         """Run the handler in ``life.root_scope()``: `Done` or `Failed`; async programs give a coroutine of it.
 
@@ -193,3 +220,13 @@ class Children(Protocol):
 
 
 Why = Literal["start", "due", "resume", "retry", "takeover"]
+
+
+class Follower(Protocol):
+    """Who follows a rehearsal: told of each effect before it is performed, and of a batch before its branches are
+    entered.
+    """
+
+    def __call__(self, seen: Effect | BatchWanted) -> None:
+        """This comes next."""
+        ...

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, Failed
-from stepwell.errors import StepTimeoutError
+from stepwell.errors import StepInterruptedError, StepTimeoutError
+from stepwell.executors import Stopped, TimeUp
 from stepwell.runtime._api import Attempt, LifeOver, ReplayEnd
+from stepwell.runtime._on_loop import OnLoop
 from stepwell.runtime._scope import current_attempt
 from stepwell.runtime._threads import Job
 from stepwell.runtime._values import failed, pack
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from stepwell.core import Call, StepWanted
     from stepwell.runtime._api import Body
     from stepwell.runtime._scope import Scope
@@ -27,6 +33,8 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
         raise ReplayEnd
     body: Body = life.host.body_of(want)
     attempt = Attempt(scope, want.key, want.name, effect.attempt, effect.state)
+    if life.watch is not None:
+        life.watch.deliver()
     try:
         if body.timeout is None and body.heartbeat_timeout is None and body.executor is None and not body.transactional:
             value = _inline(attempt, body)
@@ -40,18 +48,52 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
         return failed(life, error)
     finally:
         attempt.over = True
-        life.partial.pop(want.key, None)
 
 
 def _inline(attempt: Attempt, body: Body) -> Any:
     token = current_attempt.set(attempt)
     try:
-        value = body.call(attempt)
-        if hasattr(type(value), "__await__"):
-            value = attempt.scope.life.host.await_on_loop(value)
-        return value
+        if attempt.scope.life.watch is None:
+            return _called(attempt, body)
+        if body.is_async:
+            return _on_loop(attempt, awaited_watched(attempt, body))
+        with watched(attempt):
+            return _called(attempt, body)
     finally:
         current_attempt.reset(token)
+
+
+def _called(attempt: Attempt, body: Body) -> Any:
+    value = body.call(attempt)
+    return _on_loop(attempt, value) if hasattr(type(value), "__await__") else value
+
+
+def watched(attempt: Attempt) -> AbstractContextManager[None]:
+    """Around a body, on its thread: observers are told that it begins and how it was left."""
+    watch = attempt.scope.life.watch
+    return nullcontext() if watch is None else watch.body(attempt.scope, attempt.key, attempt.attempt)
+
+
+async def awaited_watched(attempt: Attempt, body: Body) -> Any:
+    """An async body, likewise."""
+    with watched(attempt):
+        return await body.call(attempt)
+
+
+def _on_loop(attempt: Attempt, work: Any) -> Any:
+    """Wait here for an async body, which runs on the engine's loop."""
+    if attempt.over:  # its time was up before it began
+        if hasattr(work, "close"):
+            work.close()
+        raise CancelledError
+    awaited = attempt.awaited = OnLoop(attempt.scope.life.host.loop(), work)
+    if bool(getattr(attempt, "over", False)):
+        awaited.cancel()  # just now, and who found that may not have seen it
+    try:
+        return awaited.result()
+    except BaseException:
+        awaited.cancel()  # an interruption came to this thread; after its own end this is harmless
+        raise
 
 
 def _special(attempt: Attempt, body: Body, want: StepWanted) -> Any:
@@ -77,9 +119,26 @@ def done(attempt: Attempt, body: Body, want: StepWanted, value: Any) -> Done:
 def elsewhere(attempt: Attempt, body: Body) -> Any:
     """Run where an executor says, outside this process: the function gets a `StepContext` that can be pickled."""
     assert body.remote is not None
-    func, args, kwargs = body.remote
-    executor = attempt.scope.life.host.executor(body.executor)
-    return executor.call(func, args, kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
+    remote, host, name = body.remote(attempt), attempt.scope.life.host, attempt.name or attempt.key
+    executor: Any = host.executor(body.executor)
+    if not hasattr(executor, "converse"):
+        with watched(attempt):
+            return executor.call(remote.func, remote.args, remote.kwargs, timeout=body.timeout, name=name)
+    clock = host.clock
+    begun = attempt.last_heartbeat_at = clock.monotonic()
+    try:
+        with watched(attempt):
+            return executor.converse(
+                remote.func, remote.args, remote.kwargs, name=name, hear=remote.hear,
+                left=lambda: remaining(attempt, body, begun, clock.monotonic()),
+            )  # fmt: skip
+    except TimeUp:
+        attempt.over = True
+        raise timed_out(attempt, body, begun, clock.monotonic()) from None
+    except Stopped:
+        attempt.scope.life.usable(attempt.scope.branch)
+        message = f"step '{name}' was told to stop"
+        raise StepInterruptedError(message) from None
 
 
 class _Reply:
@@ -94,7 +153,8 @@ class _Reply:
 
 
 def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
-    """Run on a thread of the bodies' pool, and abandon it when its time is up: a late result is dropped.
+    """Run on a thread of the bodies' pool, and abandon it when its time is up: a late result is dropped. An async body
+    is cancelled then.
 
     Raises:
         StepTimeoutError: its time is up, or its heartbeat stayed away.
@@ -120,11 +180,19 @@ def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
     while not reply.ready:
         left = remaining(attempt, body, begun, clock.monotonic())
         if left is not None and left <= 0:
+            error = timed_out(attempt, body, begun, clock.monotonic())
             attempt.over = True
-            if not job.take():
+            if job.take():
+                raise error
+            if attempt.awaited is None:
                 host.abandoned += 1
                 host.bodies.detach(job)
-            raise timed_out(attempt, body, begun, clock.monotonic())
+                raise error
+            # The next attempt must not meet this one: it is waited for, as in an async run.
+            attempt.awaited.cancel()
+            while not reply.ready:
+                gate.wait(None)
+            raise error
         gate.wait(left)
     if reply.error is not None:
         raise reply.error

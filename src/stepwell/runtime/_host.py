@@ -10,12 +10,13 @@ import os
 import socket
 import threading
 import uuid
+import weakref
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from stepwell.core import (
-    InvokeFailed,
     LifeLost,
     LifeStarted,
     RunStarted,
@@ -23,31 +24,34 @@ from stepwell.core import (
     decode_records,
     fold_all,
 )
-from stepwell.errors import Corrupt, InvokeError, JournalError, NonDeterminismError, Suspend, UsageError
+from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Suspend, UsageError
 from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
 from stepwell.runtime._api import LifeOver
 from stepwell.runtime._life import Life
 from stepwell.runtime._live import Ending, live
+from stepwell.runtime._nobody import NOBODY, NoChildren
 from stepwell.runtime._pulse import Pulse
 from stepwell.runtime._signals import Shield
 from stepwell.runtime._threads import Job, Pool
 from stepwell.runtime._values import keep
-from stepwell.serde import Redactor, capture
+from stepwell.serde import Redactor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from stepwell.core import AnyRecord, Op, Payload, StepWanted
+    from stepwell.core import AnyRecord, Payload, StepWanted
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, HotRow, OpenStatus, Store, Ticket
+    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, RunRow, Store, Ticket
     from stepwell.runtime._api import Body, Children, Program, Why
+    from stepwell.runtime._observe import Observer
     from stepwell.runtime._threads import Threads
 
 LONGEST_TTL = 3600.0
 PAGE = 2000
 """Rows of a journal that are read at a time."""
 shield = Shield()
+_hosts: weakref.WeakSet[Host] = weakref.WeakSet()
 
 
 class Host:
@@ -67,6 +71,7 @@ class Host:
         writer: Writer | None = None,
         background: bool = True,
         settings: Mapping[str, Any] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.store = store
         self.clock: Clock = clock or SystemClock()
@@ -79,6 +84,7 @@ class Host:
         self.threads: Threads = threads or Pool(max_threads, "stepwell")
         self.bodies: Threads = threads or Pool(max_threads, "stepwell-body")
         self._loop_bodies: Threads = threads or Pool(max_threads, "stepwell-sync")
+        self.observers = tuple(observers)
         self.settings: Mapping[str, Any] = settings or {}
         """What doors keep engine-wide (default retries, serializer); it means nothing here."""
         self.children: Children = NoChildren()
@@ -93,7 +99,11 @@ class Host:
         self._stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
+        self._loops_over = False
         self._executors: dict[str, Executor] = {}
+        self.forked = False
+        """This process is a child of the one that opened the host: whatever comes is not the host's to deal with."""
+        _hosts.add(self)
 
     # -- life of the host
 
@@ -148,10 +158,16 @@ class Host:
     # -- the loop for async runs
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The engine's own loop, on a thread of its own; made at first use."""
+        """The engine's own loop, on a thread of its own; made at first use.
+
+        Raises:
+            LifeOver: the engine has stopped. Only who was given up still asks.
+        """
         import asyncio
 
         with self._lock:
+            if self._loops_over:
+                raise LifeOver("the engine has stopped")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop_thread = threading.Thread(
@@ -161,15 +177,11 @@ class Host:
             return self._loop
 
     def _stop_loop(self) -> None:
+        with self._lock:
+            self._loops_over = True
         if self._loop is not None and self._loop_thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._loop_thread.join(5)
-
-    def await_on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the engine's loop and block for its result."""
-        import asyncio
-
-        return asyncio.run_coroutine_threadsafe(_awaited(work), self.loop()).result()
 
     def submit_for_loop(self, work: Callable[[], None]) -> None:
         """Run a sync body of an async run on a thread."""
@@ -209,6 +221,10 @@ class Host:
         """What is called for one attempt of a step. A simulation puts its own around it."""
         return want.body  # type: ignore[no-any-return]
 
+    def observers_of(self, program: Program, run_id: str) -> tuple[Observer, ...]:
+        """Who is told of the lives of a run. Raises `PluginLoadError`."""
+        return (*self.observers, *program.observers(self, run_id))
+
     def begin(
         self, new: NewRun, program: Program, text: str, *, lazy: bool = False, place: Place | None = None
     ) -> Life:
@@ -219,13 +235,14 @@ class Host:
             RunExists: the id is taken.
             JournalError: nothing was written.
         """
+        observers = self.observers_of(program, new.id)
         self.register()
         lease = Lease(new.id, self.worker)
-        life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program))
+        life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program), observers=observers)
         life.input = keep(life, text)
         life.deadline = new.deadline
         records = (run_started(new, life.input, place), self._life_started(1, "start"))
-        if lazy:
+        if lazy and not life.eager:
             life.line.ride(records)
             life.line.start = Start(new)
             self.flush_soon(life)
@@ -241,7 +258,7 @@ class Host:
             RunExists: the id is taken.
         """
         lease = Lease(new.id, self.worker, epoch=0)
-        life = Life(self, RunState(new.id), lease, _NOBODY, hold=0)
+        life = Life(self, RunState(new.id), lease, NOBODY, hold=0)
         payload = keep(life, text)
         self.writer.commit(life.line.enqueue((run_started(new, payload, place),), Start(new)))
 
@@ -256,6 +273,7 @@ class Host:
         Raises:
             JournalError: the store cannot be used, or the run's journal is damaged.
         """
+        observers = self.observers_of(program, hot.run_id)
         self.register()
         ttl = self.lease
         records: list[AnyRecord] = []
@@ -268,26 +286,33 @@ class Host:
         taken = Taken(hot.epoch + 1, tuple(records), status, ttl)
         with self.writer.exclusive():
             lease = self.store.run_claim(hot, self.worker, taken)
-        return None if lease is None else self._life(lease, program)
+        return None if lease is None else self._life(lease, program, records, observers)
 
-    def reopen(self, rid: int, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
+    def reopen(self, row: RunRow, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
         """Take an ended run up again."""
+        observers = self.observers_of(program, row.id)
         self.register()
-        taken = Taken(epoch + 1, (reopened, self._life_started(epoch + 1, "retry")), "running", self.lease)
+        records = (reopened, self._life_started(epoch + 1, "retry"))
+        taken = Taken(epoch + 1, records, "running", self.lease)
         with self.writer.exclusive():
-            lease = self.store.run_reopen(rid, self.worker, taken)
+            lease = self.store.run_reopen(row.rid, self.worker, taken)
         if lease is None:
             return None
         # What came for the run before it was reopened was meant for what it was then: a cancel ends no retry.
-        return self._life(lease, program, stale=True)
+        return self._life(lease, program, records, observers, stale=True)
 
-    def _life(self, lease: Lease, program: Program, *, stale: bool = False) -> Life:
+    def _life(
+        self, lease: Lease, program: Program, taken: Sequence[AnyRecord], observers: Sequence[Observer], *,
+        stale: bool = False,
+    ) -> Life:  # fmt: skip
         try:
             run = load(self.store, lease.run_id, lease.rid or 0)
         except JournalError as error:
             self._let_go(lease, error)
             raise
-        life = Life(self, run, lease, program, hold=self.hold_of(program))
+        life = Life(self, run, lease, program, hold=self.hold_of(program), observers=observers)
+        if life.watch is not None:
+            life.watch.put(taken)
         self.lives[lease.run_id] = life
         if lease.inbox:
             life.outside.cancel_seen = life.outside.cancel_seen or stale
@@ -309,7 +334,11 @@ class Host:
         life.driver = threading.current_thread()
         shield.install()
         try:
-            return live(life)
+            # In a copy: the next life of the run must not meet what this one has set.
+            ending = copy_context().run(live, life)
+            if life.watch is not None:
+                life.watch.end(ending)
+            return ending
         finally:
             shield.remove()
             self.forget(life)
@@ -323,7 +352,10 @@ class Host:
         life.driver = asyncio.current_task()
         life.loop = asyncio.get_running_loop()
         try:
-            return await live_async(life)
+            ending = await live_async(life)
+            if life.watch is not None:
+                life.watch.end(ending)
+            return ending
         finally:
             self.forget(life)
 
@@ -344,11 +376,12 @@ class Host:
         life.ended = True
         if self.lives.get(life.run.id) is life:
             del self.lives[life.run.id]
-        self.store.poke()
+        if not self.forked:
+            self.store.poke()
 
     def flush_soon(self, life: Life) -> None:
         """Something rides that must not ride for long."""
-        if not self.pulse.ticking and self._background:
+        if not self.pulse.ticking and self._background and not self.forked:
             self.pulse.arm()
 
     def give_back(self, life: Life) -> None:
@@ -372,28 +405,15 @@ class Host:
         life.outside.react(() if ticket is None else ticket.batch.records)
 
 
-class _Nobody:
-    """The program of a run that this process only puts on record."""
-
-    name = identity = "nobody"
-    is_async = False
-    timeout: float | None = None
-    hold: float | None = None
-
-    def call(self, life: Life) -> Any:
-        """Never called."""
-        raise NotImplementedError(life.run.id)
-
-
-_NOBODY = _Nobody()
-
-
 class Place(msgspec.Struct, frozen=True):
-    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep."""
+    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep; and what the
+    observers of the run above tell those of the child.
+    """
 
     parent_key: str | None
     tenant: str | None
     depth: int
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> RunStarted:
@@ -403,23 +423,7 @@ def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> Ru
     )
     if place is None:
         return started
-    of = {"parent_key": place.parent_key, "tenant": place.tenant, "depth": place.depth}
-    return msgspec.structs.replace(started, **of)
-
-
-class NoChildren:
-    """Where runs are driven and no function is known by name: nothing can be invoked."""
-
-    def start(self, life: Life, op: Op) -> AnyRecord | None:
-        """Refuse."""
-        error = capture(InvokeError(f"function '{op.function}' is not registered"))
-        return InvokeFailed(life.store.now(), op.key, error)
-
-    def cancel(self, run_id: str) -> None:
-        """Nothing was started here."""
-
-    def add(self, function: Any) -> None:
-        """Nothing is started here."""
+    return msgspec.structs.replace(started, **msgspec.structs.asdict(place))
 
 
 def load(store: Store, run_id: str, rid: int) -> RunState:
@@ -433,17 +437,17 @@ def load(store: Store, run_id: str, rid: int) -> RunState:
     while page := store.record_load(rid, after=after, limit=PAGE):
         for entry in page:
             after = entry.seq
-            try:
-                records = decode_records(entry.data)
-            except msgspec.MsgspecError as error:
-                message = f"row {after} of run {run_id} cannot be read: {error}"
-                raise Corrupt(message) from error
-            fold_all(run, records)
+            fold_all(run, records_of(run_id, entry))
     return run
 
 
-async def _awaited(work: Any) -> Any:
-    return await work
+def records_of(run_id: str, entry: Entry) -> list[AnyRecord]:
+    """The records of one row of a run's journal. Raises `Corrupt` that names the row."""
+    try:
+        return decode_records(entry.data)
+    except msgspec.MsgspecError as error:
+        message = f"row {entry.seq} of run {run_id} cannot be read: {error}"
+        raise Corrupt(message) from error
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -460,3 +464,16 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+
+
+def _after_fork() -> None:
+    # In the child no host beats, writes or waits for anybody; its lives are the parent's, and end where they stand.
+    for host in list(_hosts):
+        host.forked = True
+        gone = JournalError(f"{host.store.url} was opened before this process was forked: open it again")
+        for life in list(host.lives.values()):
+            life.lock = threading.Lock()
+            life.over = LifeOver("forked", gone)
+
+
+os.register_at_fork(after_in_child=_after_fork)

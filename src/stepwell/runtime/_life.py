@@ -29,9 +29,11 @@ from stepwell.core import (
 )
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
-from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
+from stepwell.runtime._api import BranchOver, LifeOver, ReplayEnd, Unwinding
+from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
+from stepwell.runtime._unused import Asked
 from stepwell.runtime._wait import Wait
 
 if TYPE_CHECKING:
@@ -40,8 +42,9 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord, Payload, RunState
     from stepwell.journal import HotChange, Lease, Note, Outgoing, Ticket
-    from stepwell.runtime._api import Program, Undo
+    from stepwell.runtime._api import Follower, Program, Undo
     from stepwell.runtime._host import Host
+    from stepwell.runtime._observe import Observer
     from stepwell.serde import Redactor
 
 
@@ -55,7 +58,10 @@ ENDS = frozenset({
 class Life:
     """See the module."""
 
-    def __init__(self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float) -> None:
+    def __init__(
+        self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float,
+        observers: Sequence[Observer] = (),
+    ) -> None:  # fmt: skip
         self.host = host
         self.store = host.store
         self.writer = host.writer
@@ -63,20 +69,26 @@ class Life:
         self.lease = lease
         self.program = program
         self.is_async = program.is_async
-        self.hold = round(min(hold, 1e9) * US)
+        self.watch: Watch | None = Watch(self, observers) if observers else None
+        self.eager = self.watch is not None and self.watch.eager
+        """Each record is committed by itself, before anything else happens (plugins)."""
+        self.hold = 0 if self.eager else round(min(hold, 1e9) * US)
         self.lock = threading.Lock()
         self.line = Line(host.writer, lease, self._fold)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.over: BaseException | None = None
         self.replaying = bool(run.ops)
         """Whether this life began with records of operations."""
+        self.asked = Asked() if run.ops else None
         self.undos: dict[str, Undo] = {}
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
+        self.look_inside = True
+        """Such a replay enters finished scopes, too."""
+        self.follower: Follower | None = None
+        """A rehearsal: what to tell of each effect. Nothing is ever written."""
         self.rolling_back = False
         self.redactor: Redactor = host.new_redactor()
-        self.partial: dict[str, float] = {}
-        """Fractions that running steps have told, by key."""
         self.warned: set[str] = set()
         self.tasks: set[asyncio.Task[Any]] = set()
         """Async: tasks in which operations ran; they are settled before the life is."""
@@ -133,10 +145,15 @@ class Life:
     # -- appending
 
     def _fold(self, records: Sequence[AnyRecord]) -> None:
-        fold_all(self.run, records)
+        if self.watch is None:
+            fold_all(self.run, records)
+        else:
+            self.watch.fold(records)
 
     def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Write these with the run's next commit."""
+        if self.follower is not None:
+            return
         self.line.ride(records, notes, blobs)
         self.host.flush_soon(self)
 
@@ -171,6 +188,8 @@ class Life:
 
     def writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
         """Raise if this branch may not write these. Under ``lock``."""
+        if self.follower is not None:
+            raise ReplayEnd
         over = self.over
         if over is not None and type(over) is not Unwinding:
             raise over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ from stepwell.errors import Fenced, JournalError, NonDeterminismError, RollbackF
 from stepwell.journal import End, Release
 from stepwell.runtime._api import LifeOver, Unwinding
 from stepwell.runtime._rollback import Outcome, failures, undo_all
+from stepwell.runtime._unused import note_unused
 from stepwell.serde import capture, current_redactor
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def live(life: Life) -> Ending:
     """
     tokens = (current_redactor.set(life.redactor), current_life.set(life))
     try:
+        if life.watch is not None:
+            life.watch.begin()
         if (blocked := crash_loop(life.run)) is not None:
             return block(life, blocked)
         outcome = _handler(life)
@@ -59,6 +63,8 @@ def live(life: Life) -> Ending:
     except Suspend:
         return parked(life)
     except BaseException as error:
+        if life.host.forked:
+            raise  # a child that leaves: the life is its parent's
         return given_up(life, life.stop(LifeOver("interrupted", error)))
     finally:
         current_redactor.reset(tokens[0])
@@ -83,7 +89,18 @@ def _handler(life: Life) -> Done | Failed | None:
         if life.over is None:
             raise  # user code raised one that is not ours
         return None
+    tell_swallowed(life, outcome)
     return outcome  # type: ignore[no-any-return]
+
+
+def tell_swallowed(life: Life, outcome: Done | Failed) -> None:
+    """A value that the handler returns although its run has parked is ignored: say so."""
+    if type(life.over) is Suspend and type(outcome) is Done:
+        message = (
+            f"run {life.run.id} waits, and its handler swallowed what unwinds it and returned a value, which is ignored; "
+            "catch Exception, or raise again what BaseException catches"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def after_handler(life: Life) -> Ending | None:
@@ -103,6 +120,8 @@ def after_handler(life: Life) -> Ending | None:
 def conclude(life: Life, outcome: Done | Failed | None) -> Ending:
     """The handler has been left for good: undo what is to be undone, and end the run."""
     why, error = verdict(life, outcome)
+    if outcome is not None:
+        note_unused(life)
     if why == "succeeded":
         assert isinstance(outcome, Done)
         return _end(life, RunSucceeded(life.store.now(), outcome.payload), End("succeeded"))

@@ -20,9 +20,11 @@ from stepwell.runtime._live import (
     open_children,
     parent_here,
     parked,
+    tell_swallowed,
     verdict,
 )
 from stepwell.runtime._rollback import Outcome, to_undo, undo_plan, undo_wanted
+from stepwell.runtime._unused import note_unused
 from stepwell.runtime._values import failed
 from stepwell.serde import capture, current_redactor
 
@@ -44,6 +46,8 @@ async def live_async(life: Life) -> Ending:
     current_redactor.set(life.redactor)
     current_life.set(life)
     try:
+        if life.watch is not None:
+            life.watch.begin()
         if (blocked := crash_loop(life.run)) is not None:
             return block(life, blocked)
         outcome = await _handler(life)
@@ -56,6 +60,8 @@ async def live_async(life: Life) -> Ending:
     except Suspend:
         return parked(life)
     except BaseException as error:
+        if life.host.forked:
+            raise
         return given_up(life, life.stop(LifeOver("interrupted", error)))
 
 
@@ -83,8 +89,9 @@ async def call_program(life: Life) -> Done | Failed | None:
         return None if life.over is not None else failed(life, asyncio.CancelledError("the handler was cancelled"))
     raised = task.exception()
     if raised is None:
+        tell_swallowed(life, task.result())
         return task.result()  # type: ignore[no-any-return]
-    if isinstance(raised, BaseExceptionGroup | Suspend) and life.over is not None:
+    if isinstance(raised, BaseExceptionGroup | Suspend) and (life.over is not None or life.replay_only):
         return None
     raise raised
 
@@ -103,6 +110,8 @@ async def settle_tasks(life: Life) -> None:
 
 async def _conclude(life: Life, outcome: Done | Failed | None) -> Ending:
     why, error = verdict(life, outcome)
+    if outcome is not None:
+        note_unused(life)
     if why == "succeeded":
         assert isinstance(outcome, Done)
         return await _end(life, RunSucceeded(life.store.now(), outcome.payload), End("succeeded"))

@@ -94,6 +94,8 @@ class Scope:
         self.closed = False
         self.pendings: list[Any] = []
         """What code in it began and goes on beside it."""
+        if life.asked is not None:
+            life.asked.scopes.add(key)
 
     def key_of(self, text: str) -> str:
         """The next key with this label. Raises if the scope may not be used from here."""
@@ -112,12 +114,17 @@ class Scope:
             ValidationError: the name is too long or has control characters.
         """
         self.check(method, name or default)
+        life = self.life
         if name:
             if len(name) > MAX_NAME or (not name.isprintable() and any(map(_is_control, name))):
                 message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
                 raise ValidationError(message)
-            return self.key_of(label(name)), name
-        return self.key_of(label(default)), None
+            key = self.key_of(label(name))
+        else:
+            key, name = self.key_of(label(default)), None
+        if life.asked is not None:
+            life.asked.keys.add(key)
+        return key, name
 
     def check(self, method: str, inner: str) -> None:
         """Check that the scope may be used from here, now. Raises as `begin`."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Gate(Protocol):
@@ -108,6 +113,7 @@ class Pool:
         """Threads that were made for a job and have not taken one yet."""
         self._stopped = False
         self._count = 0
+        _pools.add(self)
 
     @property
     def backlog(self) -> int:
@@ -170,3 +176,14 @@ class Pool:
                 return self._jobs.popleft()
             self._threads -= 1
             return None
+
+
+def _after_fork() -> None:
+    # The child has none of the threads; one that forked inside a job ends when the job does.
+    for pool in list(_pools):
+        pool._condition = threading.Condition()
+        pool._jobs = deque()
+        pool._stopped = True
+
+
+os.register_at_fork(after_in_child=_after_fork)

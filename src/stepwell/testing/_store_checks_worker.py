@@ -188,6 +188,19 @@ class WorkerChecks(StoreRig):
         pair = self.pair(replace(here, pid=NOBODY), local_worker(worker_id="b"))
         self.equal(pair.silence(), float("inf"), "silence")
 
+    def check_worker_watched_from_its_own_place(self) -> None:
+        """A process without a worker of its own (a command line) sees the processes around it just as well: the dead
+        are dead at once, and who is there and quiet counts a tenth.
+        """
+        here = local_worker(worker_id="a")
+        pair = self.pair(here, replace(here, id="b", pid=NOBODY))
+        watcher = VirtualClock()
+        store = self.open(watcher)
+        self.equal(dict(store.worker_silence()), {"a": 0.0, "b": float("inf")}, "silence at first sight")
+        watcher.advance(100)
+        self.near(store.worker_silence()["a"], 10.0, "silence after 100 seconds")
+        pair.b.worker_leave("b")
+
     def check_worker_pid_used_again(self) -> None:
         """The same pid with another start time is another process: the worker is dead."""
         here = local_worker(worker_id="a")

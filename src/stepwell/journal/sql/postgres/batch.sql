@@ -221,10 +221,15 @@ rows_deleted as (
 -- Before a batch that tells other runs something, in the same transaction: all the hot rows that it will change, its own
 -- (where it does) and theirs, in order of rid, as groups lock theirs. So two runs that tell each other something do not
 -- wait in a circle, and a claim of one that is told waits. Finds them by run's index on id and hot's primary key.
-select hot.rid from stepwell.hot
-where hot.rid in (select run.rid from stepwell.run where run.id = any(%(ids)s) union all select %(rid)s)
-order by hot.rid
-for no key update
+select held.rid
+from
+    (
+        select run.rid from stepwell.run where run.id = any(%(ids)s)
+        union
+        select %(rid)s
+        order by rid
+    ) as wanted
+cross join lateral (select hot.rid from stepwell.hot where hot.rid = wanted.rid for no key update) as held
 
 -- name: batch_facts
 -- Facts for other runs, behind batch_lock; a run is named at most once. By run's index on id and hot's primary key. As

@@ -60,11 +60,13 @@ select gate.rid, row_in.seq, gate.inbox
 from gate inner join row_in on row_in.rid = gate.rid
 
 -- name: run_reopen
--- Locks run's row by primary key, so that of two that open it one waits and finds it open. Facts that nobody took
--- before the end count again.
+-- Behind run_lock, in the same transaction, so that of two that open it one waits and finds it open, and that one that
+-- is being taken away is seen to be. Facts that nobody took before the end count again.
 with gate as (
     update stepwell.run set status = null, reason = null, ended_at = null
-    where run.rid = %(rid)s and run.status is not null
+    where
+        run.rid = %(rid)s and run.status is not null
+        and not exists (select from stepwell.gone where gone.rid = run.rid)
     returning run.rid, run.id, run.queue, run.function
 ),
 
