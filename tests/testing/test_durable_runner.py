@@ -89,6 +89,7 @@ def test_a_result_tells_all_of_the_run(handler: Any) -> None:
     assert result.get_operation_by_name("keep") is result.get_context("box").operations[0]
     assert [line["text"] for line in result.logs] == ["charging 3"]
     assert result.history()[0]["record"] == "RunStarted"
+    assert result.history("aws")["Events"][-1]["EventType"] == "ExecutionSucceeded"
     assert result.history()[0]["function"] == "orders"
 
 
@@ -101,7 +102,7 @@ def test_a_missing_name_is_told_with_the_names_there_are() -> None:
         result.get_wait("charge")
     with pytest.raises(DurableFunctionsTestError, match=r"no callback called 'x'; there is: none with a name$"):
         result.get_callback("x")
-    with pytest.raises(UsageError, match="there is stepwell"):
+    with pytest.raises(UsageError, match="there is stepwell, aws"):
         result.history("xml")
 
 

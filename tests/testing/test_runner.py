@@ -170,6 +170,22 @@ def test_a_paused_run_begins_no_life() -> None:
         assert runner.wait_for_result(arn).result == '"done"'
 
 
+def test_the_history_is_told_in_events() -> None:
+    with DurableFunctionTestRunner(handler) as runner:
+        arn = runner.run().execution_arn
+        events = runner.get_execution_history(arn).events
+        full = runner.get_execution_history(arn, include_execution_data=True).events
+    assert [event.event_id for event in events] == list(range(1, len(events) + 1))
+    assert (events[0].event_type, events[-1].event_type) == ("ExecutionStarted", "ExecutionSucceeded")
+    who = next(event for event in events if event.name == "who")
+    box = next(event for event in events if event.name == "box")
+    assert (who.event_type, who.sub_type, who.parent_id) == ("StepStarted", "Step", box.id)
+    assert who.event_timestamp.tzinfo is not None
+    assert full[-1].details is not None
+    assert full[-1].details["Result"]["Payload"] == '{"who":"me"}'
+    assert "Payload" not in str(events[-1].details)
+
+
 @durable_with_child_context
 def inside(context: Any, a: int, b: int = 0) -> int:
     return int(context.step(lambda: a + b, name="add"))
