@@ -217,13 +217,13 @@ class Host:
             return float(env)
         return 60.0 if program.is_async else 2.0
 
-    def body_of(self, want: StepWanted) -> Body:
-        """What is called for one attempt of a step. A simulation puts its own around it."""
-        return want.body  # type: ignore[no-any-return]
-
     def observers_of(self, program: Program, run_id: str) -> tuple[Observer, ...]:
         """Who is told of the lives of a run. Raises `PluginLoadError`."""
         return (*self.observers, *program.observers(self, run_id))
+
+    def body_of(self, want: StepWanted) -> Body:
+        """What is called for one attempt of a step. A simulation puts its own around it."""
+        return want.body  # type: ignore[no-any-return]
 
     def begin(
         self, new: NewRun, program: Program, text: str, *, lazy: bool = False, place: Place | None = None
