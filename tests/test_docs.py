@@ -13,6 +13,7 @@ import pytest
 
 import stepwell
 import stepwell.durable
+import stepwell.testing
 from scripts import docs_names
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,11 @@ def test_every_public_name_is_in_the_reference() -> None:
     for module in pkgutil.walk_packages(stepwell.durable.__path__, "stepwell.durable."):
         if "._" not in module.name and not module.ispkg:
             assert module.name.removeprefix("stepwell.durable.") in docs_names.PARTS
+
+
+def test_every_public_name_of_the_test_kit_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "testing.md").read_text("utf-8")
+    assert [name for name in stepwell.testing.__all__ if f"- `{name}`:" not in text] == []
 
 
 @pytest.mark.parametrize("script", ["docs_cli.py", "docs_names.py"])
@@ -63,15 +69,19 @@ engine.stop()
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
     """Each block that has a durable function is saved as ``app.py`` and run; what it asks for is answered. The others
-    are run beside the last of them.
+    are run beside the last of them, tests by pytest.
     """
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-        code = block
+        command = ["-c", block]
         if names := re.findall(r"@durable_execution\n(?:async )?def (\w+)", block):
-            (tmp_path / "app.py").write_text(block)
-            code = CALL.format(name=names[-1])
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+            (tmp_path / "app.py").write_text(block.replace("24 * 3600", "0.01"))  # a day, in real time
+            command = ["-c", CALL.format(name=names[-1])]
+        elif "def test_" in block:
+            (tmp_path / "test_page.py").write_text(block)
+            command = ["-m", "pytest", "-q", "-W", "error", "test_page.py"]
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_relative_links_lead_somewhere() -> None:

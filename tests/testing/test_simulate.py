@@ -138,7 +138,7 @@ def test_an_assertion_of_the_invariant_is_told() -> None:
     def wrong(handle: RunHandle) -> None:
         raise AssertionError("the books do not balance")
 
-    with pytest.raises(SimulationFailed, match="^undisturbed: invariant: the books do not balance$"):
+    with pytest.raises(SimulationFailed, match=r"^undisturbed: invariant: the books do not balance$"):
         simulate(order, seeds=range(3), invariant=wrong)
 
 

@@ -1,4 +1,4 @@
-"""The machine on which a user's handler is simulated: processes with real engines, one after the other, and a ledger."""
+"""The machine on which a user's handler is simulated: processes with real engines, one after the other; a ledger."""
 
 from __future__ import annotations
 
