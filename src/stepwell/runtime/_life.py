@@ -23,13 +23,14 @@ from stepwell.core import (
     SignalTaken,
     SignalTimedOut,
     StepFailed,
+    StepRetryPlanned,
     StepSucceeded,
     WaitEnded,
     fold_all,
 )
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
-from stepwell.runtime._api import BranchOver, LifeOver, ReplayEnd, Unwinding
+from stepwell.runtime._api import BranchOver, Leaving, LifeOver, ReplayEnd, Unwinding
 from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
@@ -53,6 +54,8 @@ ENDS = frozenset({
     InvokeSucceeded, InvokeFailed, SignalTaken, SignalTimedOut,
 })  # fmt: skip
 """Records after which an operation has ended; a branch that has queued its own can be let go of no more."""
+ENDS_OF_ATTEMPTS = ENDS | {StepRetryPlanned}
+"""Records of work that is done, whether or not there will be more of it."""
 
 
 class Life:
@@ -190,7 +193,9 @@ class Life:
         if self.follower is not None:
             raise ReplayEnd
         over = self.over
-        if over is not None and type(over) is not Unwinding:
+        # A body that ends while its process leaves has done its work: without its record it would be done again.
+        done = type(over) is Leaving and bool(records) and type(records[-1]) in ENDS_OF_ATTEMPTS
+        if over is not None and type(over) is not Unwinding and not done:
             raise over
         if branch is None:
             return
@@ -292,8 +297,12 @@ class Life:
         for branch in list(self.branches):
             if branch.gate is not None:
                 branch.gate.open()
-        if self.is_async and self.root.task is not None and self.over is not None:
+        if self.is_async and self.root.task is not None and self.over is not None and not self._may_finish():
             self._nudge_root(10)
+
+    def _may_finish(self) -> bool:
+        """Async: the process leaves, and a body is under way that is let come to its end."""
+        return type(self.over) is Leaving and any(branch.open > branch.waiting for branch in self.branches)
 
     def _nudge_root(self, rounds: int) -> None:
         """What the handler awaits outside operations is dropped: cancel it if it does not unwind by itself."""

@@ -10,7 +10,7 @@ from stepwell.core import US, OperationCancelled
 from stepwell.errors import Suspend
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
-from stepwell.runtime._api import ReplayEnd, Unwinding
+from stepwell.runtime._api import Leaving, ReplayEnd, Unwinding
 from stepwell.runtime._parking import parked
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def park_async(scope: Scope, effect: Park) -> None:
         raise ReplayEnd
     wait: Wait | None = None
     try:
-        if records and type(life.over) is Unwinding:
+        if records and type(life.over) in (Unwinding, Leaving):
             await life.commit_async(branch, records)
             records = ()
         while until > life.store.now():
