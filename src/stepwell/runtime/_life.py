@@ -403,7 +403,7 @@ class Life:
         times = [wait.until for wait in self.waits if wait.until is not None]
         if self.deadline is not None and not self.rolling_back:
             times.append(self.deadline)
-        wake = min(times, default=None)
+        wake = now if self.outside.is_coming(self.waits) else min(times, default=None)
         names = tuple(sorted({wait.key for wait in self.waits if wait.own}))[:5]
         release = wake is None or wake - now > self.hold or self.hold == 0
         self._parked, self._unpark = True, False
