@@ -96,6 +96,10 @@ class Life:
         """When the run times out, if ever."""
         self.driver: threading.Thread | asyncio.Task[Any] | None = None
         """Who runs the handler: a run is kept only while it lives (ENGINE.md §2)."""
+        self.later: list[Callable[[], None]] = []
+        """What is done once the operation at hand waits: an invoked run is driven from then on, so that it does not end
+        before whoever invoked it has parked, and journals do not depend on which thread was quicker.
+        """
         self.ended = False
         self.quiet_gate = host.threads.gate()
         """Opened when no branch but the handler's own is left."""
@@ -332,6 +336,11 @@ class Life:
             branch.idle = True
             if branch.counted:
                 self.busy -= 1
+
+    def do_later(self) -> None:
+        """It waits, or the life is over."""
+        while self.later:
+            self.later.pop(0)()
 
     def wait_end(self, wait: Wait) -> None:
         """It goes on. Under ``lock``. Idempotent."""
