@@ -124,7 +124,7 @@ def run_result(kit: Kit, handle: RunHandle, *, in_time: bool, timeout: float) ->
     fine = ended is OperationStatus.SUCCEEDED
     status = InvocationStatus.SUCCEEDED if fine else InvocationStatus.FAILED
     operations = tuple(run_operation(op) for op in handle.operations)
-    history = {"stepwell": handle.history()}
+    history = {"stepwell": handle.history(), "aws": handle.history("aws")}
     return RunResult(handle.id, status, ended, value, error, operations, handle.logs(), history)
 
 
