@@ -61,7 +61,13 @@ def call(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("args", ["ls", "show fine", "show bad", "show later", "trace fine"])
+OUTPUTS = [
+    "ls", "ls --text fine --since 1d", "ls --tag none", "show fine", "show bad", "show later", "trace fine",
+    "fork bad --at boom --id copy --dry-run", "fork bad --at each --dry-run --json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("args", OUTPUTS)
 def test_output(folder: Path, args: str) -> None:
     done = call(folder, *args.split())
     assert done.returncode == 0

@@ -179,9 +179,35 @@ def approve(run_id: str, name: str | None, **options: Any) -> int:
     return answer(run_id, name, options)
 
 
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--to", metavar="FILE.py:FUNCTION", help="Run this function; default the run's own.")
+@click.option("--at", metavar="STEP", help="Take over only what was begun before this operation.")
+@click.option("--id", "new_id", help="Id of the new run.")
+@_json
+@_dry
+@_store
+def fork(run_id: str, **options: Any) -> int:
+    r"""Put a new run on record that begins with what this one has finished.
+
+    \b
+    Example:
+      stepwell fork order-1 --at charge --id order-1b
+      stepwell resume order-1b
+    """
+    from stepwell.cli._run import fork as split
+
+    return split(run_id, options)
+
+
 @stepwell.command("ls")
 @click.option("--status", type=click.Choice(STATUSES), metavar="STATUS", help="Only runs with this status.")
 @click.option("--name", help="Only runs of this function.")
+@click.option("--door", metavar="DOOR", help="Only runs of durable functions (durable), flows (flow), ….")
+@click.option("--tag", metavar="TAG", help="Only runs with this tag.")
+@click.option("--text", metavar="TEXT", help="Only runs with this in their id, function or reason.")
+@click.option("--since", metavar="WHEN", help="Created then or later: 2h, 3d, or 2013-01-01T12:00 (UTC).")
+@click.option("--until", metavar="WHEN", help="Created before then.")
 @click.option("--limit", default=50, type=click.IntRange(min=1), show_default=True)
 @_json
 @_store
@@ -190,7 +216,7 @@ def list_runs(**options: Any) -> int:
 
     \b
     Example:
-      stepwell ls --status failed
+      stepwell ls --status failed --since 2d
     """
     from stepwell.cli._look import ls
 
@@ -367,3 +393,25 @@ def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
     from stepwell.cli._look import export as write
 
     return write(run_id, form, file, store)
+
+
+@stepwell.command()
+@click.argument("target", metavar="FILE.py:FUNCTION")
+@click.option("--seeds", "count", default=200, type=click.IntRange(min=1), show_default=True, help="How many to play.")
+@click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="Play this one; may be repeated.")
+@click.option("--input", "text", metavar="JSON|@FILE|-", help="The event; default {}.")
+@click.option(
+    "--crash", default=0.15, type=click.FloatRange(0, 1), show_default=True, help="Likelihood of a disaster an append."
+)
+@click.option("--no-compare", is_flag=True, help="Results may differ from seed to seed.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def simulate(target: str, **options: Any) -> int:
+    r"""Run a function through seeded crashes, in memory and in virtual time; exit 1 if it breaks a promise.
+
+    \b
+    Example:
+      stepwell simulate app.py:handler --seeds 1000 --input '{"amount": 10}'
+    """
+    from stepwell.cli._simulate import simulate as play
+
+    return play(target, options)

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from stepwell.cli._errors import say
+from stepwell.cli._look import UNITS
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json
 from stepwell.cli._targets import register_app
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from stepwell.journal import GcResult, RunRow, Store, WorkerInfo
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 OPEN = ("pending", "running", "waiting", "interrupted", "rolling_back")
 STUCK = {"blocked": "stepwell resume {}", "interrupted": "stepwell resume {}"}
 PAGE = 500

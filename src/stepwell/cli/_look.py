@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from stepwell.cli._output import print_json, write_array
 from stepwell.cli._tables import print_table, short_time
 from stepwell.client import aws_events, exit_code, list_rows, run_object
 from stepwell.client._views import iso
+from stepwell.core import US
 from stepwell.errors import BadArguments
 from stepwell.journal import RunFilter
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from stepwell.client import Engine
     from stepwell.journal import Note, RunRow, Store
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 PAGE = 500
 
@@ -34,7 +38,8 @@ PAGE = 500
 def ls(options: dict[str, Any]) -> int:
     """``stepwell ls``."""
     with opened(options["store"], write=False) as engine:
-        rows = list_rows(engine.store, RunFilter(function=options["name"]), options["status"], options["limit"])
+        where = _filter(options, engine.store.now())
+        rows = list_rows(engine.store, where, options["status"], options["limit"])
         if options["as_json"]:
             write_array(sys.stdout, (run_object(engine.store, row, tree=False) for row in rows))
             click.echo()
@@ -45,11 +50,43 @@ def ls(options: dict[str, Any]) -> int:
             for r in rows
         ]
         print_table(head, body)
-        if not rows:
+        if not rows and (options["status"] or where != RunFilter()):
+            say("no run matches")
+        elif not rows:
             say("no runs; start one with: stepwell run app.py:handler")
         elif len(rows) == options["limit"]:
             say(f"the newest {len(rows)}; more with --limit")
     return 0
+
+
+def _filter(options: dict[str, Any], now: int) -> RunFilter:
+    """The filters of ``stepwell ls``, without the status, which is shown otherwise than it is recorded."""
+    return RunFilter(
+        function=options["name"],
+        door=options["door"],
+        tag=options["tag"],
+        text=options["text"],
+        created_from=None if options["since"] is None else moment("--since", options["since"], now),
+        created_to=None if options["until"] is None else moment("--until", options["until"], now),
+    )
+
+
+def moment(option: str, text: str, now: int) -> int:
+    """A time as people write it: so long ago (s, m, h, d), or ISO 8601, UTC where it names no zone. Microseconds.
+
+    Raises:
+        BadArguments: it is neither.
+    """
+    ago = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    if ago is not None:
+        return max(0, now - int(ago[1]) * UNITS[ago[2]] * US)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"{option} {text}: write how long ago, as in 2h or 3d, or a time, as in 2013-01-01T12:00"
+        raise BadArguments(message) from error
+    since = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since // timedelta(microseconds=1)
 
 
 def _cut(text: str, longest: int) -> str:

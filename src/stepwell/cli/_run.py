@@ -155,6 +155,37 @@ def retry(run_id: str, options: dict[str, Any]) -> int:
         return driven(engine, row.id, go, as_json=options["as_json"])
 
 
+def fork(run_id: str, options: dict[str, Any]) -> int:
+    """``stepwell fork``: prints the new run's id."""
+    from stepwell.client._fork import plan, put
+
+    with stdout_apart(apart=options["as_json"]):
+        to = None if options["to"] is None else target_function(options["to"])
+    with opened(options["store"], write=not options["dry_run"]) as engine:
+        row = engine.find(run_id)
+        handle = engine.get_run(row.id)
+        with stdout_apart(apart=options["as_json"]):
+            made = plan(engine, row, handle._run, to=to, at=options["at"], run_id=options["new_id"])
+        if options["dry_run"]:
+            known = made.new.id if options["new_id"] else None
+            if options["as_json"]:
+                would = {"dry_run": True, "would": "fork", "source": row.id, "id": known, "name": made.new.function}
+                print_json({**would, "at": made.at, "operations": made.finished})
+            else:
+                place = f", up to {made.at}" if made.at else ""
+                what = f"run {known}" if known else "a run"
+                name = made.new.function
+                click.echo(f"would fork {row.id} as {what} of {name}; operations taken over: {made.finished}{place}")
+            return 0
+        put(engine, made)
+        if options["as_json"]:
+            print_json(run_object(engine.store, engine.find(made.new.id)))
+        else:
+            click.echo(made.new.id)
+            say(f"operations taken over: {made.finished}; go on with: stepwell resume {made.new.id}")
+    return 0
+
+
 def cancel(run_id: str, options: dict[str, Any]) -> int:
     """``stepwell cancel``: with no holder, the undos run here if the function can be found."""
     with opened(options["store"], write=not options["dry_run"]) as engine:

@@ -76,7 +76,8 @@ class Children:
             return InvokeError(f"function '{name}' is not registered", "FunctionNotRegistered")
         text = text_of(life, op.payload, op.key)
         new = self._new(life, op, function, queue, text)
-        place = Place(op.key if op.kind == "invoke" else None, op.tenant, depth)
+        told = () if life.watch is None else life.watch.metadata(op)
+        place = Place(op.key if op.kind == "invoke" else None, op.tenant, depth, told)
         try:
             if function is None:
                 host.begin_pending(new, text, place=place)

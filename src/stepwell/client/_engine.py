@@ -17,11 +17,12 @@ from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
 from stepwell.client._outcome import blocked_error, outcome
 from stepwell.core import US
+from stepwell.durable._plugin_list import Plugins, checked
 from stepwell.durable._program import DurableProgram
 from stepwell.errors import DuplicateRun, StepwellError, UnknownRun, UsageError
 from stepwell.journal import NewRun, RunExists, RunFilter, SystemClock, open_store, store_url
 from stepwell.runtime import Host, current_life
-from stepwell.runtime._host import NoChildren
+from stepwell.runtime._nobody import NoChildren
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from stepwell.errors import ErrorObject
     from stepwell.journal import Clock, HotRow, RunRow, Store
     from stepwell.runtime import Life
+    from stepwell.runtime._observe import Observer
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -47,8 +49,11 @@ class Engine:
         start_flush: seconds after which a step's start is on record at the latest; default 0.1.
         large_child_results: ``store``, or ``replay`` (durable.md §9).
         serdes: how values are recorded; default tagged JSON.
+        plugins: told of the lives of all its runs (`stepwell.durable.plugin`); runs that have any keep no frames
+            while they wait.
         queues: what a worker serves.
         clock: for tests.
+        observers: private until 1.0: what reads each commit (`stepwell.runtime._observe.Observer`).
     """
 
     def __init__(  # each is a setting of its own
@@ -63,17 +68,20 @@ class Engine:
         start_flush: float = 0.1,
         large_child_results: Literal["store", "replay"] = "store",
         serdes: Any = None,
+        plugins: Sequence[Any] = (),
         queues: Sequence[str] = ("default",),
         clock: Clock | None = None,
         host: Host | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.url = store_url(store) if store is None or isinstance(store, str) else store.url
         self._store = store if store is not None and not isinstance(store, str) else None
         self._clock = clock or SystemClock()
-        self._settings: dict[str, Any] = {"retry": retry, "serdes": serdes}
+        self._plugins = Plugins(plugins)
+        self._settings: dict[str, Any] = {"retry": retry, "serdes": serdes, "plugins": self._plugins}
         self._options: dict[str, Any] = {
             "hold": hold, "max_threads": max_threads, "lease": lease, "start_flush": start_flush,
-            "large_child_results": large_child_results,
+            "large_child_results": large_child_results, "observers": tuple(observers),
         }  # fmt: skip
         self.queues = tuple(queues)
         self.functions = Functions()
@@ -115,7 +123,12 @@ class Engine:
             return self._drive
 
     def start(self) -> Self:
-        """Become a worker: drive every due or orphaned run whose function is known. Idempotent."""
+        """Become a worker: drive every due or orphaned run whose function is known. Idempotent.
+
+        Raises:
+            PluginLoadError: a plugin that the environment names cannot be loaded.
+        """
+        self._plugins.all()
         self.host.register(self.queues, self.functions.names())
         self.drive.start(serve=True)
         return self
@@ -180,7 +193,7 @@ class Engine:
 
     def run(
         self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,
-        tags: Sequence[str] = (), queue: str | None = None,
+        tags: Sequence[str] = (), queue: str | None = None, plugins: Sequence[Any] = (),
     ) -> Any:  # fmt: skip
         """Start a run or attach to it, block, and return its result (durable.md §2.2).
 
@@ -189,28 +202,29 @@ class Engine:
             DuplicateRun: the id belongs to another function or input.
             TimeoutError: ``timeout`` seconds are over; the run goes on.
             JournalError: the store cannot be used.
+            PluginLoadError: a plugin that the environment names cannot be loaded.
         """
         _refuse_loop()
         # Who watches a run looks for it in the store: its start rides with nothing.
-        function, run_id, life = self._begin(fn, input, id, tags, queue, lazy=timeout is None)
+        function, run_id, life = self._begin(fn, input, id, tags, queue, lazy=timeout is None, plugins=plugins)
         return self.drive.until_end(function, run_id, life, timeout)
 
     async def run_async(
         self, fn: Any, input: Any = NONE, *, id: str | None = None, timeout: Any = None,
-        tags: Sequence[str] = (), queue: str | None = None,
+        tags: Sequence[str] = (), queue: str | None = None, plugins: Sequence[Any] = (),
     ) -> Any:  # fmt: skip
         """As `run`, for async callers; an async function is driven on their loop."""
         function = self.functions.resolve(fn)
         lazy = timeout is None and function.is_async
-        function, run_id, life = self._begin(function, input, id, tags, queue, lazy=lazy)
+        function, run_id, life = self._begin(function, input, id, tags, queue, lazy=lazy, plugins=plugins)
         return await self.drive.until_end_async(function, run_id, life, timeout)
 
     def start_run(
         self, fn: Any, input: Any = NONE, *, id: str | None = None,
-        tags: Sequence[str] = (), queue: str | None = None,
+        tags: Sequence[str] = (), queue: str | None = None, plugins: Sequence[Any] = (),
     ) -> RunHandle:  # fmt: skip
         """Start a run or attach to it; returns once its start is durable. It is driven in the background."""
-        function, run_id, life = self._begin(fn, input, id, tags, queue, lazy=False)
+        function, run_id, life = self._begin(fn, input, id, tags, queue, lazy=False, plugins=plugins)
         self.drive.keep(function, run_id, life)
         return RunHandle(self, run_id)
 
@@ -229,16 +243,19 @@ class Engine:
         return RunHandle(self, run_id)
 
     def _begin(
-        self, fn: Any, given: Any, run_id: str | None, tags: Sequence[str], queue: str | None, *, lazy: bool = True
-    ) -> tuple[DurableFunction, str, Life | None]:
+        self, fn: Any, given: Any, run_id: str | None, tags: Sequence[str], queue: str | None, *, lazy: bool = True,
+        plugins: Sequence[Any] = (),
+    ) -> tuple[DurableFunction, str, Life | None]:  # fmt: skip
         """A life that this call started or took up; None where somebody else holds the run or it has ended."""
         function = self.functions.resolve(fn)
         text = self._encode(function, {} if given is NONE else given)
         if run_id is None:
             run_id = new_id()
+            self._give(run_id, plugins)
             new = self._new(function, run_id, text, tags, queue)
             return function, run_id, self.host.begin(new, DurableProgram(function), text, lazy=lazy)
         checked_id(run_id)
+        self._give(run_id, plugins)
         row = self.store.run_get(run_id)
         if row is None:
             try:
@@ -250,6 +267,11 @@ class Engine:
         if row.status == "blocked":
             raise blocked_error(row)
         return function, run_id, None
+
+    def _give(self, run_id: str, plugins: Sequence[Any]) -> None:
+        """Plugins of one run, for its lives in this process."""
+        if plugins:
+            self._plugins.of_run[run_id] = checked(plugins, "run")
 
     def _encode(self, function: DurableFunction, value: Any) -> str:
         from stepwell.durable._codec import codec_for

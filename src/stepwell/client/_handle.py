@@ -291,7 +291,7 @@ class RunHandle:
             if life is not None:
                 life.commit(None, (record,))
         else:
-            life = host.reopen(row.rid, run.epoch, program, record)
+            life = host.reopen(row, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
             raise RunHeld(message, run_id=self.id, hint=f"stepwell wait {self.id}")
@@ -312,6 +312,28 @@ class RunHandle:
         if unknown:
             message = f"run {self.id} has no operation {', '.join(unknown)}; it has {', '.join(sorted(known)[:20])}"
             raise UsageError(message)
+
+    def fork(self, to: Any = None, *, at: str | None = None, id: str | None = None) -> RunHandle:
+        """Put a new run on record that begins with what this one has finished; ``fork().resume()`` drives it.
+
+        Operations that are open here are not taken over, nor are failed ones of a run that did not succeed (as with
+        `retry`): the fork asks for them anew. It undoes nothing that it has not done itself. This run stays as it is.
+
+        Args:
+            to: the durable function, or the name of one, that the fork runs; default this run's.
+            at: name or key of the operation at which the fork goes on by itself; it and what was first recorded after
+                it are not taken over. Default: all that has finished is.
+            id: of the fork; default a new one.
+
+        Raises:
+            UsageError: this is no run of a durable function, its steps were undone, or it has no operation ``at``.
+            DuplicateRun: ``id`` is taken.
+        """
+        from stepwell.client._fork import plan, put
+
+        made = plan(self._engine, self._row, self._run, to=to, at=at, run_id=id)
+        put(self._engine, made)
+        return RunHandle(self._engine, made.new.id)
 
     def children(self) -> list[RunHandle]:
         """Runs that this run's steps started."""

@@ -51,7 +51,7 @@ atexit.register(_stop_all)
 
 def run(
     fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,
-    timeout: Any = None, tags: Sequence[str] = (), queue: str | None = None,
+    timeout: Any = None, tags: Sequence[str] = (), queue: str | None = None, plugins: Sequence[Any] = (),
 ) -> Any:  # fmt: skip
     """Start a run of a durable function, or attach to the one with this id; block; return its result.
 
@@ -63,6 +63,7 @@ def run(
         timeout: for this call's waiting only (`Duration` or seconds).
         tags: words to find the run by.
         queue: which workers may take it up.
+        plugins: told of the run's lives in this process (`stepwell.durable.plugin`).
 
     Raises:
         RunFailed: it failed; also an instance of the class that left the handler.
@@ -71,20 +72,20 @@ def run(
         TimeoutError: the waiting time is over; the run goes on.
         JournalError: the store cannot be used.
     """
-    return engine_for(store).run(fn, input, id=id, timeout=timeout, tags=tags, queue=queue)
+    return engine_for(store).run(fn, input, id=id, timeout=timeout, tags=tags, queue=queue, plugins=plugins)
 
 
 async def run_async(
     fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,
-    timeout: Any = None, tags: Sequence[str] = (), queue: str | None = None,
+    timeout: Any = None, tags: Sequence[str] = (), queue: str | None = None, plugins: Sequence[Any] = (),
 ) -> Any:  # fmt: skip
     """As `run`, for async callers; an async function is driven on their loop."""
-    return await engine_for(store).run_async(fn, input, id=id, timeout=timeout, tags=tags, queue=queue)
+    return await engine_for(store).run_async(fn, input, id=id, timeout=timeout, tags=tags, queue=queue, plugins=plugins)
 
 
 def start(
     fn: Any, input: Any = NONE, *, id: str | None = None, store: str | None = None,
-    tags: Sequence[str] = (), queue: str | None = None,
+    tags: Sequence[str] = (), queue: str | None = None, plugins: Sequence[Any] = (),
 ) -> RunHandle:  # fmt: skip
     """Start a run and return its handle once the start is durable; this process drives it in the background."""
-    return engine_for(store).start_run(fn, input, id=id, tags=tags, queue=queue)
+    return engine_for(store).start_run(fn, input, id=id, tags=tags, queue=queue, plugins=plugins)

@@ -57,6 +57,7 @@ from stepwell.core._fold import (
     fold,
     fold_all,
 )
+from stepwell.core._fork import blobs_in, fork_records
 from stepwell.core._keys import (
     MAX_NAME,
     child_key,
@@ -229,6 +230,7 @@ __all__ = [
     "WaitStarted",
     "Wanted",
     "batch",
+    "blobs_in",
     "callback",
     "callback_result",
     "child_key",
@@ -239,6 +241,7 @@ __all__ = [
     "exponential",
     "fold",
     "fold_all",
+    "fork_records",
     "idempotency_key",
     "invoke",
     "item_key",

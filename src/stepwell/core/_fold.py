@@ -126,6 +126,7 @@ def _step_started(run: RunState, r: StepStarted) -> None:
         run.reached.step_begun(r.key, r.weight)
     else:
         op.status = _next(run, r, r.key, op)
+        op.attempt_at = r.at
     op.attempt = r.attempt
     op.epoch = run.epoch
     if r.name is not None:
@@ -362,10 +363,13 @@ def _run_ended(run: RunState, r: RunSucceeded | RunFailed | RunCancelled | RunTi
         message = f"the journal of run {run.id} is damaged: it ends twice"
         raise Corrupt(message)
     run.end = r
+    run.ends += 1
 
 
 def _reopened(run: RunState, r: Reopened) -> None:
     """Failed operations are asked again, and so is every scope that holds one; the rest of the journal stands."""
+    if run.end is not None:
+        run.reopened_at = r.at
     run.end = run.rollback = run.cancel = run.blocked = None
     run.reopened += 1
     run.deaths, run.expiries = {}, 0
@@ -383,18 +387,24 @@ def _reopened(run: RunState, r: Reopened) -> None:
     for key in list(again):
         op = run.ops[key]
         if op.status in ("failed", "succeeded"):
-            op.status, op.base, op.error, op.until = "reopened", op.attempt, None, 0
+            _reopen(op)
+            op.base, op.error, op.until = op.attempt, None, 0
         parent = parent_of(key)
         while parent:
             above = run.ops.get(parent)
             if above is not None and above.ended:
-                above.status = "reopened"
+                _reopen(above)
             parent = parent_of(parent)
     for op in run.ops.values():
         # A batch that ends anew decides anew which branches it lets go of.
         if op.status == "cancelled" and _is_reopened(run, parent_of(op.key)):
-            op.status = "reopened"
+            _reopen(op)
     run.reached.count_anew(run.ops.values())
+
+
+def _reopen(op: Op) -> None:
+    op.status = "reopened"
+    op.reopened += 1
 
 
 def _is_reopened(run: RunState, key: str) -> bool:

@@ -79,6 +79,8 @@ class RunStarted(Record, frozen=True, array_like=True, gc=False, tag=1):
     tenant: str | None = None
     depth: int = 0
     """How many runs stand above this one, each started by the next."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """What the plugins of ``parent`` tell the plugins of this run: names and texts."""
 
 
 class LifeStarted(Record, frozen=True, array_like=True, gc=False, tag=2):

@@ -37,11 +37,15 @@ class Op:
     attempt: int = 0
     base: int = 0
     """Attempts made before the run was last reopened: they count against no budget."""
+    reopened: int = 0
+    """How often it was to be begun anew, because the run was reopened."""
     payload: Payload = None
     error: ErrorRecord | None = None
     until: int = 0
     undo: bool = False
     started_at: int = 0
+    attempt_at: int = 0
+    """When the newest attempt began; 0 for the first, which began with the operation."""
     ended_at: int = 0
     epoch: int = 0
     """The life in which the newest attempt began."""
@@ -95,6 +99,10 @@ class RunState:
         self.blocked: str | None = None
         self.reopened = 0
         """How often the run was taken up again after an end."""
+        self.reopened_at = 0
+        """When it was last taken up again after an end."""
+        self.ends = 0
+        """How often it has ended."""
         self.undoable: list[str] = []
         """Keys of finished operations that have an undo, in the order in which they finished."""
         self.executing: set[str] = set()

@@ -8,6 +8,7 @@ from stepwell import serde
 from stepwell.core import operation_id
 from stepwell.durable._duration import Duration, duration_of_us, to_us
 from stepwell.durable.serdes import deserialize, serialize
+from stepwell.errors import PayloadError
 
 if TYPE_CHECKING:
     from stepwell.durable.serdes import SerDes
@@ -53,7 +54,13 @@ class _Custom:
             text = text[len(NO_VALUE) :]
             if not text:
                 return None
-        return deserialize(self._serdes, text, operation_id(key), self._arn)
+        try:
+            return deserialize(self._serdes, text, operation_id(key), self._arn)
+        except PayloadError as error:
+            if error.key is None:
+                error.key = key
+                error.args = (f"{key}: {error}",)
+            raise
 
 
 _DEFAULT = _Default()

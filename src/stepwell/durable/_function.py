@@ -40,6 +40,7 @@ class DurableFunction:
         queue: str = "default",
         strict: bool = False,
         serdes: Any = None,
+        plugins: Sequence[Any] | None = None,
         boto3_client: Any = None,
     ) -> None:
         self._check_kind(func)
@@ -57,6 +58,7 @@ class DurableFunction:
         self.queue = queue
         self.strict = strict
         self.serdes = serdes
+        self.plugins = () if plugins is None else _plugins(plugins)
         self.plain: Callable[..., Any] | None = None
         """The function that is not durable and that this one makes a step of."""
         self.boto3_client = boto3_client
@@ -127,6 +129,7 @@ def durable_execution(
     queue: str = "default",
     strict: bool = False,
     serdes: Any = None,
+    plugins: Sequence[Any] | None = None,
     boto3_client: Any = None,
 ) -> Callable[[Callable[..., Any]], DurableFunction]: ...
 def durable_execution(func: Callable[..., Any] | None = None, **settings: Any) -> Any:
@@ -140,8 +143,8 @@ def durable_execution(func: Callable[..., Any] | None = None, **settings: Any) -
         **settings: ``name`` (default ``module:qualname``); ``retry``, the default strategy of the function's steps;
             ``timeout`` for the whole run, waits included (`Duration` or seconds); ``hold``, how long frames are kept
             while the run waits (seconds); ``version``; ``tags``; ``queue``; ``strict``, an unnamed step whose code
-            has changed is an error; ``serdes`` of event and result; ``boto3_client``, kept for whoever runs the
-            function as a Lambda function, and used by nothing here.
+            has changed is an error; ``serdes`` of event and result; ``plugins`` (`stepwell.durable.plugin`);
+            ``boto3_client``, kept for whoever runs the function as a Lambda function, and used by nothing here.
 
     Raises:
         UsageError: the body is a generator, no function, or has another signature.
@@ -181,6 +184,12 @@ def _module_of(func: Any) -> str:
         return str(spec.name).removesuffix(".__main__")
     file = getattr(main, "__file__", None)
     return Path(file).stem if file else module
+
+
+def _plugins(given: Any) -> tuple[Any, ...]:
+    from stepwell.durable._plugin_list import checked
+
+    return checked(given, "durable_execution")
 
 
 def _seconds(value: Any) -> float:

@@ -206,7 +206,10 @@ class Operations:
     def _began(self, key: str, *, is_step: bool = False) -> Op | None:
         """An operation is asked for: whether this context still replays shows by its record."""
         self._asked = key
-        op = self._scope.life.run.ops.get(key)
+        life = self._scope.life
+        op = life.run.ops.get(key)
+        if life.watch is not None and op is not None and not life.replay_only:
+            life.watch.replayed(key)
         if self._replays and (op is None or not op.ended):
             self._replays = False if op is None or is_step else self._replays
             if op is not None and not is_step:
@@ -383,7 +386,10 @@ class Operations:
         if not key:
             raise ValidationError("once needs a key")
         place = child_key(self._scope.key, label(key), 1)
-        if (asked := self._scope.life.asked) is not None:
+        life = self._scope.life
+        if life.watch is not None and not life.replay_only:
+            life.watch.replayed(place)
+        if (asked := life.asked) is not None:
             asked.keys.add(place)
         codec = codec_for(None, "")
 
@@ -461,8 +467,8 @@ def _look_inside_batch(context: Operations, asked: Any) -> Flow[Any]:
     from stepwell.core import Enter
 
     life, run = context._scope.life, context._scope.life.run
-    if life.watch is not None:
-        life.watch(asked)
+    if life.follower is not None:
+        life.follower(asked)
     for index, branch in enumerate(asked.branches):
         op = run.ops.get(branch.key)
         if asked.virtual or (op is not None and (life.look_inside or not op.ended)):

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from stepwell.durable._context import DurableContext
     from stepwell.durable._context_async import AsyncDurableContext
     from stepwell.durable._function import DurableFunction
+    from stepwell.durable._plugin_list import Plugins
+    from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
+    from stepwell.runtime._observe import Observer
 
 
 class DurableProgram:
@@ -25,6 +28,19 @@ class DurableProgram:
         self.is_async = function.is_async
         self.timeout = function.timeout
         self.hold = function.hold
+
+    def observers(self, host: Host, run_id: str) -> tuple[Observer, ...]:
+        """The run's plugins, if it has any."""
+        plugins: Plugins | None = host.settings.get("plugins")
+        found = self.function.plugins if plugins is None else plugins.for_run(self.function.plugins, run_id)
+        if not found:
+            return ()
+        from stepwell.durable._plugins import PluginObserver
+        from stepwell.runtime._observe import Observer
+
+        observers = tuple(one for one in found if isinstance(one, Observer))
+        hooked = tuple(one for one in found if not isinstance(one, Observer))
+        return (*observers, PluginObserver(hooked, plugins)) if hooked else observers
 
     def call(self, life: Life) -> Any:
         """Run the handler; see `Program`."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from stepwell.errors import Suspend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepwell.core import AnyRecord, BatchWanted, BranchEnded, Effect, Op, Payload
+    from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
+    from stepwell.runtime._observe import Observer
     from stepwell.runtime._on_loop import OnLoop
     from stepwell.runtime._scope import Scope
 
@@ -181,6 +183,14 @@ class Program(Protocol):
     identity: str
     """``module:qualname`` of the code."""
 
+    def observers(self, host: Host, run_id: str) -> Sequence[Observer]:
+        """Who is told of a life that is about to begin, beside the engine's own.
+
+        Raises:
+            PluginLoadError: one of them cannot be made; nothing was written.
+        """
+        ...
+
     def call(self, life: Life) -> Any:
         """Run the handler in ``life.root_scope()``: `Done` or `Failed`; async programs give a coroutine of it.
 
@@ -212,7 +222,7 @@ class Children(Protocol):
 Why = Literal["start", "due", "resume", "retry", "takeover"]
 
 
-class Watch(Protocol):
+class Follower(Protocol):
     """Who follows a rehearsal: told of each effect before it is performed, and of a batch before its branches are
     entered.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, Failed
@@ -15,6 +16,8 @@ from stepwell.runtime._threads import Job
 from stepwell.runtime._values import failed, pack
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from stepwell.core import Call, StepWanted
     from stepwell.runtime._api import Body
     from stepwell.runtime._scope import Scope
@@ -28,8 +31,10 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
     life, want = scope.life, effect.want
     if life.replay_only:
         raise ReplayEnd
-    body: Body = want.body
+    body: Body = life.host.body_of(want)
     attempt = Attempt(scope, want.key, want.name, effect.attempt, effect.state)
+    if life.watch is not None:
+        life.watch.deliver()
     try:
         if body.timeout is None and body.heartbeat_timeout is None and body.executor is None and not body.transactional:
             value = _inline(attempt, body)
@@ -48,23 +53,46 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
 def _inline(attempt: Attempt, body: Body) -> Any:
     token = current_attempt.set(attempt)
     try:
-        value = body.call(attempt)
-        if hasattr(type(value), "__await__"):
-            value = _on_loop(attempt, value)
-        return value
+        if attempt.scope.life.watch is None:
+            return _called(attempt, body)
+        if body.is_async:
+            return _on_loop(attempt, awaited_watched(attempt, body))
+        with watched(attempt):
+            return _called(attempt, body)
     finally:
         current_attempt.reset(token)
 
 
+def _called(attempt: Attempt, body: Body) -> Any:
+    value = body.call(attempt)
+    return _on_loop(attempt, value) if hasattr(type(value), "__await__") else value
+
+
+def watched(attempt: Attempt) -> AbstractContextManager[None]:
+    """Around a body, on its thread: observers are told that it begins and how it was left."""
+    watch = attempt.scope.life.watch
+    return nullcontext() if watch is None else watch.body(attempt.scope, attempt.key, attempt.attempt)
+
+
+async def awaited_watched(attempt: Attempt, body: Body) -> Any:
+    """An async body, likewise."""
+    with watched(attempt):
+        return await body.call(attempt)
+
+
 def _on_loop(attempt: Attempt, work: Any) -> Any:
     """Wait here for an async body, which runs on the engine's loop."""
-    if attempt.over:  # its time was up before it began
+
+    def is_over() -> bool:
+        return attempt.over
+
+    if is_over():  # its time was up before it began
         if hasattr(work, "close"):
             work.close()
         raise CancelledError
     awaited = attempt.awaited = OnLoop(attempt.scope.life.host.loop(), work)
-    if attempt.over:
-        awaited.cancel()  # just now, and who found that may not have seen it
+    if is_over():
+        awaited.cancel()  # just now, and who found that may not have seen what there is to cancel
     try:
         return awaited.result()
     except BaseException:
@@ -98,14 +126,16 @@ def elsewhere(attempt: Attempt, body: Body) -> Any:
     remote, host, name = body.remote(attempt), attempt.scope.life.host, attempt.name or attempt.key
     executor: Any = host.executor(body.executor)
     if not hasattr(executor, "converse"):
-        return executor.call(remote.func, remote.args, remote.kwargs, timeout=body.timeout, name=name)
+        with watched(attempt):
+            return executor.call(remote.func, remote.args, remote.kwargs, timeout=body.timeout, name=name)
     clock = host.clock
     begun = attempt.last_heartbeat_at = clock.monotonic()
     try:
-        return executor.converse(
-            remote.func, remote.args, remote.kwargs, name=name, hear=remote.hear,
-            left=lambda: remaining(attempt, body, begun, clock.monotonic()),
-        )  # fmt: skip
+        with watched(attempt):
+            return executor.converse(
+                remote.func, remote.args, remote.kwargs, name=name, hear=remote.hear,
+                left=lambda: remaining(attempt, body, begun, clock.monotonic()),
+            )  # fmt: skip
     except TimeUp:
         attempt.over = True
         raise timed_out(attempt, body, begun, clock.monotonic()) from None

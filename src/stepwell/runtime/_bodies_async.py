@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.core import Done, Failed
 from stepwell.errors import StepTimeoutError, UsageError
 from stepwell.runtime._api import Attempt, ReplayEnd
-from stepwell.runtime._bodies import done, elsewhere, on_thread, remaining, timed_out
+from stepwell.runtime._bodies import awaited_watched, done, elsewhere, on_thread, remaining, timed_out, watched
 from stepwell.runtime._scope import current_attempt
 from stepwell.runtime._values import failed
 
@@ -23,8 +23,10 @@ async def call_async(scope: Scope, effect: Call) -> Done | Failed:
     life, want = scope.life, effect.want
     if life.replay_only:
         raise ReplayEnd
-    body: Body = want.body
+    body: Body = life.host.body_of(want)
     attempt = Attempt(scope, want.key, want.name, effect.attempt, effect.state)
+    if life.watch is not None:
+        life.watch.deliver()
     try:
         if body.transactional:
             message = "transactional steps need a sync durable function"
@@ -55,7 +57,9 @@ async def _awaited(attempt: Attempt, body: Body) -> Any:
     token = current_attempt.set(attempt)
     try:
         if body.timeout is None and body.heartbeat_timeout is None:
-            return await body.call(attempt)
+            if attempt.scope.life.watch is None:
+                return await body.call(attempt)
+            return await awaited_watched(attempt, body)
         return await _timed(attempt, body)
     finally:
         current_attempt.reset(token)
@@ -65,7 +69,7 @@ async def _timed(attempt: Attempt, body: Body) -> Any:
     """Await a body that has a limit; when its time is up it is cancelled."""
     clock = attempt.scope.life.host.clock
     begun = attempt.last_heartbeat_at = clock.monotonic()
-    task = asyncio.ensure_future(body.call(attempt))
+    task = asyncio.ensure_future(awaited_watched(attempt, body))
     error: StepTimeoutError | None = None
     try:
         while not task.done():
@@ -94,7 +98,8 @@ async def _on_thread(attempt: Attempt, body: Body) -> Any:
     def inline() -> Any:
         token = current_attempt.set(attempt)
         try:
-            return body.call(attempt)
+            with watched(attempt):
+                return body.call(attempt)
         finally:
             current_attempt.reset(token)
 

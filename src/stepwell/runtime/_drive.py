@@ -6,6 +6,7 @@ Its twin is `_drive_async`. All that differs between the colours is in these two
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.core import (
@@ -37,11 +38,13 @@ from stepwell.runtime._values import failed, kept, pack, raised, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from stepwell.core import Flow, ScopeWanted, Wanted
-    from stepwell.runtime._api import ScopeBody, Watch
+    from stepwell.runtime._api import Follower, ScopeBody
     from stepwell.runtime._crew import Crew
     from stepwell.runtime._life import Life
+    from stepwell.runtime._observe import Watch
 
 T = TypeVar("T")
 LARGE_RESULT = 262_144
@@ -51,8 +54,8 @@ LARGE_RESULT = 262_144
 def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
     """Run a flow to its end on this thread. ``crew``: what performs a batch's effects."""
     sent: Any = None
-    if scope.life.watch is not None:
-        flow = watched(flow, scope.life.watch)
+    if scope.life.follower is not None:
+        flow = followed(flow, scope.life.follower)
     try:
         while True:
             effect = flow.send(sent)
@@ -60,9 +63,12 @@ def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
             sent = perform(scope, effect) if perform is not None else crew.perform(effect)  # type: ignore[union-attr]
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    finally:
+        if scope.life.watch is not None:
+            scope.life.watch.deliver()
 
 
-def watched(flow: Flow[T], watch: Watch) -> Flow[T]:
+def followed(flow: Flow[T], follower: Follower) -> Flow[T]:
     """The same conversation, overheard: a rehearsal is told of each effect before it is performed."""
     sent: Any = None
     while True:
@@ -70,7 +76,7 @@ def watched(flow: Flow[T], watch: Watch) -> Flow[T]:
             effect = flow.send(sent)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        watch(effect)
+        follower(effect)
         sent = yield effect
 
 
@@ -85,6 +91,9 @@ def _ride(scope: Scope, effect: Ride) -> None:
     life = scope.life
     if life.replay_only:
         raise ReplayEnd
+    if life.eager:
+        life.commit(scope.branch, effect.records)
+        return
     with life.lock:
         # As a commit: nothing of a branch that was let go of is written, not even later.
         life.usable(scope.branch)
@@ -136,7 +145,13 @@ def _enter(scope: Scope, effect: Enter) -> Done | Failed:
     inner = inner_scope(scope, effect.want)
     body: ScopeBody = effect.want.body
     try:
-        return scope_done(scope.life, effect.want.want, body, body.call(inner))
+        watch = scope.life.watch
+        if watch is None or effect.want.virtual:
+            value = body.call(inner)
+        else:
+            with enter_watched(scope, watch, effect):
+                value = body.call(inner)
+        return scope_done(scope.life, effect.want.want, body, value)
     except ReplayEnd:
         if may_end_inside(scope.life, effect.want.want):
             return Done(None, None, 0)
@@ -145,6 +160,16 @@ def _enter(scope: Scope, effect: Enter) -> Done | Failed:
         return failed(scope.life, error)
     finally:
         inner.closed = True
+
+
+def enter_watched(scope: Scope, watch: Watch, effect: Enter) -> AbstractContextManager[None]:
+    """Around the inside of a scope that has records, where somebody observes."""
+    key = effect.want.want.key
+    if scope.life.replay_only:
+        return nullcontext()
+    watch.replayed(key)
+    watch.deliver()
+    return watch.body(scope, key)
 
 
 def may_end_inside(life: Life, want: Wanted) -> bool:

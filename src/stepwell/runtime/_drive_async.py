@@ -15,12 +15,13 @@ from stepwell.core import (
     Failed,
     OpenOutside,
     Park,
+    Ride,
     StartChild,
     TakeSignal,
 )
 from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._bodies_async import call_async
-from stepwell.runtime._drive import QUICK, inner_scope, may_end_inside, scope_done, watched
+from stepwell.runtime._drive import QUICK, enter_watched, followed, inner_scope, may_end_inside, scope_done
 from stepwell.runtime._parking_async import (
     await_outside_async,
     cancelled,
@@ -46,13 +47,14 @@ T = TypeVar("T")
 async def drive_async(scope: Scope, flow: Flow[T], crew: AsyncCrew | None = None) -> T:
     """Run a flow to its end in this task."""
     sent: Any = None
-    if scope.life.watch is not None:
-        flow = watched(flow, scope.life.watch)
+    if scope.life.follower is not None:
+        flow = followed(flow, scope.life.follower)
+    eager = scope.life.eager
     try:
         while True:
             effect = flow.send(sent)
             kind = type(effect)
-            if (quick := QUICK.get(kind)) is not None:
+            if (quick := QUICK.get(kind)) is not None and not (eager and kind is Ride):
                 sent = quick(scope, effect)
             elif (slow := ASYNC.get(kind)) is not None:
                 sent = await slow(scope, effect)
@@ -60,9 +62,12 @@ async def drive_async(scope: Scope, flow: Flow[T], crew: AsyncCrew | None = None
                 sent = await crew.perform(effect)  # type: ignore[union-attr]
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    finally:
+        if scope.life.watch is not None:
+            scope.life.watch.deliver()
 
 
-async def _commit_async(scope: Scope, effect: Commit) -> None:
+async def _commit_async(scope: Scope, effect: Commit | Ride) -> None:
     life = scope.life
     if life.replay_only:
         raise ReplayEnd
@@ -85,7 +90,13 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
     if is_operation:
         scope.life.op_enter(scope.branch)
     try:
-        return scope_done(scope.life, effect.want.want, body, await body.call(inner))
+        watch = scope.life.watch
+        if watch is None or effect.want.virtual:
+            value = await body.call(inner)
+        else:
+            with enter_watched(scope, watch, effect):
+                value = await body.call(inner)
+        return scope_done(scope.life, effect.want.want, body, value)
     except ReplayEnd:
         if may_end_inside(scope.life, effect.want.want):
             return Done(None, None, 0)
@@ -100,6 +111,7 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
 
 ASYNC: dict[type, Callable[[Scope, Any], Any]] = {
     Commit: _commit_async,
+    Ride: _commit_async,  # only for lives whose observers want each record at once
     Park: park_async,
     Call: _call_async,
     Enter: _enter_async,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from stepwell.core import (
-    InvokeFailed,
     LifeLost,
     LifeStarted,
     RunStarted,
@@ -25,25 +24,27 @@ from stepwell.core import (
     decode_records,
     fold_all,
 )
-from stepwell.errors import Corrupt, InvokeError, JournalError, NonDeterminismError, Suspend, UsageError
+from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Suspend, UsageError
 from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
 from stepwell.runtime._api import LifeOver
 from stepwell.runtime._life import Life
 from stepwell.runtime._live import Ending, live
+from stepwell.runtime._nobody import NOBODY, NoChildren
 from stepwell.runtime._pulse import Pulse
 from stepwell.runtime._signals import Shield
 from stepwell.runtime._threads import Job, Pool
 from stepwell.runtime._values import keep
-from stepwell.serde import Redactor, capture
+from stepwell.serde import Redactor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from stepwell.core import AnyRecord, Op, Payload
+    from stepwell.core import AnyRecord, Payload, StepWanted
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, Store, Ticket
-    from stepwell.runtime._api import Children, Program, Why
+    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, RunRow, Store, Ticket
+    from stepwell.runtime._api import Body, Children, Program, Why
+    from stepwell.runtime._observe import Observer
     from stepwell.runtime._threads import Threads
 
 LONGEST_TTL = 3600.0
@@ -70,6 +71,7 @@ class Host:
         writer: Writer | None = None,
         background: bool = True,
         settings: Mapping[str, Any] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.store = store
         self.clock: Clock = clock or SystemClock()
@@ -82,6 +84,7 @@ class Host:
         self.threads: Threads = threads or Pool(max_threads, "stepwell")
         self.bodies: Threads = threads or Pool(max_threads, "stepwell-body")
         self._loop_bodies: Threads = threads or Pool(max_threads, "stepwell-sync")
+        self.observers = tuple(observers)
         self.settings: Mapping[str, Any] = settings or {}
         """What doors keep engine-wide (default retries, serializer); it means nothing here."""
         self.children: Children = NoChildren()
@@ -214,6 +217,14 @@ class Host:
             return float(env)
         return 60.0 if program.is_async else 2.0
 
+    def observers_of(self, program: Program, run_id: str) -> tuple[Observer, ...]:
+        """Who is told of the lives of a run. Raises `PluginLoadError`."""
+        return (*self.observers, *program.observers(self, run_id))
+
+    def body_of(self, want: StepWanted) -> Body:
+        """What is called for one attempt of a step. A simulation puts its own around it."""
+        return want.body  # type: ignore[no-any-return]
+
     def begin(
         self, new: NewRun, program: Program, text: str, *, lazy: bool = False, place: Place | None = None
     ) -> Life:
@@ -224,13 +235,14 @@ class Host:
             RunExists: the id is taken.
             JournalError: nothing was written.
         """
+        observers = self.observers_of(program, new.id)
         self.register()
         lease = Lease(new.id, self.worker)
-        life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program))
+        life = Life(self, RunState(new.id), lease, program, hold=self.hold_of(program), observers=observers)
         life.input = keep(life, text)
         life.deadline = new.deadline
         records = (run_started(new, life.input, place), self._life_started(1, "start"))
-        if lazy:
+        if lazy and not life.eager:
             life.line.ride(records)
             life.line.start = Start(new)
             self.flush_soon(life)
@@ -246,7 +258,7 @@ class Host:
             RunExists: the id is taken.
         """
         lease = Lease(new.id, self.worker, epoch=0)
-        life = Life(self, RunState(new.id), lease, _NOBODY, hold=0)
+        life = Life(self, RunState(new.id), lease, NOBODY, hold=0)
         payload = keep(life, text)
         self.writer.commit(life.line.enqueue((run_started(new, payload, place),), Start(new)))
 
@@ -261,6 +273,7 @@ class Host:
         Raises:
             JournalError: the store cannot be used, or the run's journal is damaged.
         """
+        observers = self.observers_of(program, hot.run_id)
         self.register()
         ttl = self.lease
         records: list[AnyRecord] = []
@@ -273,26 +286,33 @@ class Host:
         taken = Taken(hot.epoch + 1, tuple(records), status, ttl)
         with self.writer.exclusive():
             lease = self.store.run_claim(hot, self.worker, taken)
-        return None if lease is None else self._life(lease, program)
+        return None if lease is None else self._life(lease, program, records, observers)
 
-    def reopen(self, rid: int, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
+    def reopen(self, row: RunRow, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
         """Take an ended run up again."""
+        observers = self.observers_of(program, row.id)
         self.register()
-        taken = Taken(epoch + 1, (reopened, self._life_started(epoch + 1, "retry")), "running", self.lease)
+        records = (reopened, self._life_started(epoch + 1, "retry"))
+        taken = Taken(epoch + 1, records, "running", self.lease)
         with self.writer.exclusive():
-            lease = self.store.run_reopen(rid, self.worker, taken)
+            lease = self.store.run_reopen(row.rid, self.worker, taken)
         if lease is None:
             return None
         # What came for the run before it was reopened was meant for what it was then: a cancel ends no retry.
-        return self._life(lease, program, stale=True)
+        return self._life(lease, program, records, observers, stale=True)
 
-    def _life(self, lease: Lease, program: Program, *, stale: bool = False) -> Life:
+    def _life(
+        self, lease: Lease, program: Program, taken: Sequence[AnyRecord], observers: Sequence[Observer], *,
+        stale: bool = False,
+    ) -> Life:  # fmt: skip
         try:
             run = load(self.store, lease.run_id, lease.rid or 0)
         except JournalError as error:
             self._let_go(lease, error)
             raise
-        life = Life(self, run, lease, program, hold=self.hold_of(program))
+        life = Life(self, run, lease, program, hold=self.hold_of(program), observers=observers)
+        if life.watch is not None:
+            life.watch.put(taken)
         self.lives[lease.run_id] = life
         if lease.inbox:
             life.outside.cancel_seen = life.outside.cancel_seen or stale
@@ -315,7 +335,10 @@ class Host:
         shield.install()
         try:
             # In a copy: the next life of the run must not meet what this one has set.
-            return copy_context().run(live, life)
+            ending = copy_context().run(live, life)
+            if life.watch is not None:
+                life.watch.end(ending)
+            return ending
         finally:
             shield.remove()
             self.forget(life)
@@ -329,7 +352,10 @@ class Host:
         life.driver = asyncio.current_task()
         life.loop = asyncio.get_running_loop()
         try:
-            return await live_async(life)
+            ending = await live_async(life)
+            if life.watch is not None:
+                life.watch.end(ending)
+            return ending
         finally:
             self.forget(life)
 
@@ -380,28 +406,15 @@ class Host:
         life.outside.react(() if ticket is None else ticket.batch.records)
 
 
-class _Nobody:
-    """The program of a run that this process only puts on record."""
-
-    name = identity = "nobody"
-    is_async = False
-    timeout: float | None = None
-    hold: float | None = None
-
-    def call(self, life: Life) -> Any:
-        """Never called."""
-        raise NotImplementedError(life.run.id)
-
-
-_NOBODY = _Nobody()
-
-
 class Place(msgspec.Struct, frozen=True):
-    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep."""
+    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep; and what the
+    observers of the run above tell those of the child.
+    """
 
     parent_key: str | None
     tenant: str | None
     depth: int
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> RunStarted:
@@ -411,23 +424,7 @@ def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> Ru
     )
     if place is None:
         return started
-    of = {"parent_key": place.parent_key, "tenant": place.tenant, "depth": place.depth}
-    return msgspec.structs.replace(started, **of)
-
-
-class NoChildren:
-    """Where runs are driven and no function is known by name: nothing can be invoked."""
-
-    def start(self, life: Life, op: Op) -> AnyRecord | None:
-        """Refuse."""
-        error = capture(InvokeError(f"function '{op.function}' is not registered"))
-        return InvokeFailed(life.store.now(), op.key, error)
-
-    def cancel(self, run_id: str) -> None:
-        """Nothing was started here."""
-
-    def add(self, function: Any) -> None:
-        """Nothing is started here."""
+    return msgspec.structs.replace(started, **msgspec.structs.asdict(place))
 
 
 def load(store: Store, run_id: str, rid: int) -> RunState:

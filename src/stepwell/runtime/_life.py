@@ -30,6 +30,7 @@ from stepwell.core import (
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
 from stepwell.runtime._api import BranchOver, LifeOver, ReplayEnd, Unwinding
+from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
 from stepwell.runtime._unused import Asked
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord, Payload, RunState
     from stepwell.journal import HotChange, Lease, Note, Outgoing, Ticket
-    from stepwell.runtime._api import Program, Undo, Watch
+    from stepwell.runtime._api import Follower, Program, Undo
     from stepwell.runtime._host import Host
+    from stepwell.runtime._observe import Observer
     from stepwell.serde import Redactor
 
 
@@ -56,7 +58,10 @@ ENDS = frozenset({
 class Life:
     """See the module."""
 
-    def __init__(self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float) -> None:
+    def __init__(
+        self, host: Host, run: RunState, lease: Lease, program: Program, *, hold: float,
+        observers: Sequence[Observer] = (),
+    ) -> None:  # fmt: skip
         self.host = host
         self.store = host.store
         self.writer = host.writer
@@ -64,7 +69,9 @@ class Life:
         self.lease = lease
         self.program = program
         self.is_async = program.is_async
-        self.hold = round(min(hold, 1e9) * US)
+        self.watch: Watch | None = Watch(self, observers) if observers else None
+        self.eager = self.watch is not None and self.watch.eager  # see `Observer.eager`
+        self.hold = 0 if self.eager else round(min(hold, 1e9) * US)
         self.lock = threading.Lock()
         self.line = Line(host.writer, lease, self._fold)
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -77,7 +84,7 @@ class Life:
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
         self.look_inside = True
         """Such a replay enters finished scopes, too."""
-        self.watch: Watch | None = None
+        self.follower: Follower | None = None
         """A rehearsal: what to tell of each effect. Nothing is ever written."""
         self.rolling_back = False
         self.redactor: Redactor = host.new_redactor()
@@ -141,11 +148,14 @@ class Life:
     # -- appending
 
     def _fold(self, records: Sequence[AnyRecord]) -> None:
-        fold_all(self.run, records)
+        if self.watch is None:
+            fold_all(self.run, records)
+        else:
+            self.watch.fold(records)
 
     def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Write these with the run's next commit."""
-        if self.watch is not None:
+        if self.follower is not None:
             return
         self.line.ride(records, notes, blobs)
         self.host.flush_soon(self)
@@ -181,7 +191,7 @@ class Life:
 
     def writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
         """Raise if this branch may not write these. Under ``lock``."""
-        if self.watch is not None:
+        if self.follower is not None:
             raise ReplayEnd
         over = self.over
         if over is not None and type(over) is not Unwinding:
@@ -244,6 +254,9 @@ class Life:
     def fail(self, error: JournalError) -> LifeOver:
         """The life is over because it cannot write; sticky."""
         what = "lease lost" if isinstance(error, Fenced) else "store failed"
+        with self.lock:
+            if type(self.over) is Suspend and self.lease.broken is not None:
+                self.over = None  # the park that was queued was not written: the lease is held still
         return self.stop(LifeOver(what, error))  # type: ignore[return-value]
 
     @contextmanager

@@ -46,6 +46,8 @@ async def live_async(life: Life) -> Ending:
     current_redactor.set(life.redactor)
     current_life.set(life)
     try:
+        if life.watch is not None:
+            life.watch.begin()
         if (blocked := crash_loop(life.run)) is not None:
             return block(life, blocked)
         outcome = await _handler(life)

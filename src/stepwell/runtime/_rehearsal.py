@@ -20,7 +20,7 @@ from stepwell.serde import current_redactor
 
 if TYPE_CHECKING:
     from stepwell.core import Done, Failed, RunState
-    from stepwell.runtime._api import Program, Watch
+    from stepwell.runtime._api import Follower, Program
     from stepwell.runtime._host import Host
 
 
@@ -34,13 +34,13 @@ class Rehearsed(msgspec.Struct, frozen=True):
     undos: frozenset[str]
 
 
-def rehearse(host: Host, run: RunState, program: Program, watch: Watch) -> Rehearsed:
+def rehearse(host: Host, run: RunState, program: Program, follower: Follower) -> Rehearsed:
     """Replay ``run`` against ``program`` on this thread; ``run`` itself is not changed.
 
     Finished scopes are entered only where a life would look for undo functions in them: in a run that is to be undone.
     """
     life = Life(host, run, Lease(run.id, host.worker, epoch=run.epoch), program, hold=0)
-    life.replay_only, life.watch = True, watch
+    life.replay_only, life.follower = True, follower
     life.look_inside = run.rollback is not None or run.cancel is not None
     tokens = (current_redactor.set(life.redactor), current_life.set(life))
     try:

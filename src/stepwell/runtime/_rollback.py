@@ -89,6 +89,8 @@ def undo_wanted(scope: Scope, keys: Sequence[str]) -> Iterator[StepWanted]:
     for key in keys:
         op = life.run.ops[key]
         undo = life.undos.get(key)
+        if life.watch is not None:
+            life.watch.replayed(UNDO + key)
         if undo is None:
             yield missing(life, key)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.core import Done, StepSucceeded
 from stepwell.errors import StepTimeoutError, UsageError
+from stepwell.runtime._bodies import watched
 from stepwell.runtime._external import call_in_other_database
 from stepwell.runtime._scope import current_attempt
 
@@ -87,7 +88,8 @@ def with_limit(attempt: Attempt, body: Body, interrupt: Callable[[], None] | Non
         timer.start()
     token = current_attempt.set(attempt)
     try:
-        value = body.call(attempt)
+        with watched(attempt):
+            value = body.call(attempt)
         if hasattr(type(value), "__await__"):
             message = "a transactional step cannot be async"
             value.close()

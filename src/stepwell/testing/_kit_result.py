@@ -1,4 +1,4 @@
-"""What `DurableRunner.run` gives: a finished run, as a test looks at it. It stands on its own: the runner may be closed."""
+"""What `DurableRunner.run` gives: a finished run, as a test looks at it. It outlives the runner."""
 
 from __future__ import annotations
 
