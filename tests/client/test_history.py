@@ -55,6 +55,8 @@ def _steady(value: Any) -> Any:
     match value:
         case {"StackTrace": _}:
             return {**value, "StackTrace": ["…"]}
+        case {"CallbackId": _}:
+            return {**value, "CallbackId": "…"}
         case {"ErrorType": "Runtime.ExitError"}:
             return {**value, "ErrorMessage": value["ErrorMessage"].partition(": ")[2]}
         case dict():

@@ -211,6 +211,28 @@ def test_a_life_begins_where_kept_frames_go_on() -> None:
     assert (details["StartTimestamp"].second, details["EndTimestamp"].second) == (5, 6)
 
 
+def test_a_life_that_only_heard_a_heartbeat_is_no_invocation() -> None:
+    events = project(
+        created(timeout_at=9 * S, heartbeat=5 * S),
+        core.Parked(0, 5 * S),
+        core.LifeStarted(S, 2, "w-1", "due"),
+        core.CallbackBeat(S, "ask"),
+        core.Parked(S, 6 * S),
+        core.CallbackBeat(2 * S, "ask"),
+        core.Parked(2 * S, 7 * S),
+        core.LifeStarted(3 * S, 3, "w-1", "due"),
+        core.CallbackBeat(3 * S, "ask"),
+        core.CallbackSucceeded(3 * S, "ask", "x"),
+        core.Parked(3 * S, None),
+    )
+    assert [(event["EventType"], event["EventTimestamp"].second % 20) for event in events] == [
+        ("CallbackStarted", 0),
+        ("InvocationCompleted", 0),
+        ("CallbackSucceeded", 3),
+        ("InvocationCompleted", 3),
+    ]
+
+
 def test_signals_requests_and_the_recorded_world_have_no_events() -> None:
     assert (
         project(

@@ -89,6 +89,23 @@ def test_completion(
     assert [reason, "".join(status[0] for status in statuses)] == expected
 
 
+@pytest.mark.parametrize(
+    "rule", [CompletionConfig(), CompletionConfig.all_successful(), CompletionConfig.all_completed()]
+)
+def test_nothing_to_do(run: Run, rule: CompletionConfig) -> None:
+    @durable_execution
+    def handler(event: Any, context: Any) -> list[Any]:
+        both = [
+            context.map([], nothing, config=MapConfig(completion_config=rule)),
+            context.parallel([], config=ParallelConfig(completion_config=rule)),
+        ]
+        return [[result.completion_reason.name, result.total_count] for result in both]
+
+    assert run(handler, id="r") == [["ALL_COMPLETED", 0]] * 2
+    started = ["ScopeStarted map", "ScopeSucceeded map", "ScopeStarted parallel", "ScopeSucceeded parallel"]
+    assert names(run.engine, "r")[1:-1] == started
+
+
 @pytest.mark.parametrize("outcome_", list(CompletionOutcome))
 def test_a_custom_decision(run: Run, outcome_: CompletionOutcome) -> None:
     seen: list[tuple[int, int, int, int]] = []

@@ -60,7 +60,7 @@ class Children:
             return self._end(op, row, now)
         function = engine.functions.invokable(op.function)
         if function is not None and row.id not in engine.host.lives:
-            engine.drive.keep(function, row.id, None)
+            self._drive(life, op, function, None)
         return None
 
     def _begin(self, life: Life, op: Op) -> InvokeError | None:
@@ -83,10 +83,18 @@ class Children:
                 host.begin_pending(new, text, place=place)
             else:
                 child = host.begin(new, DurableProgram(function, new.function), text, place=place)
-                engine.drive.keep(function, new.id, child)
+                self._drive(life, op, function, child)
         except RunExists:
             pass  # of an earlier life; the caller looks at it
         return None
+
+    def _drive(self, life: Life, op: Op, function: DurableFunction, child: Life | None) -> None:
+        """Drive the child; of an invoke, when its parent waits for it."""
+        run_id = str(op.child)
+        if op.kind == "invoke":
+            life.later.append(lambda: self._engine.drive.keep(function, run_id, child))
+        else:
+            self._engine.drive.keep(function, run_id, child)
 
     def _new(self, life: Life, op: Op, function: DurableFunction | None, queue: str | None, text: str) -> NewRun:
         at = life.store.now()

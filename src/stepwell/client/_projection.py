@@ -60,6 +60,8 @@ class Projection:
         self._epoch = 0
         self._since: int | None = None
         """When the invocation that is under way began; None between two."""
+        self._records = self._beats = 0
+        """How many records it has, and how many of them are heartbeats of callbacks."""
         self._open: dict[str, _Open] = {}
         self._scopes: set[str] = set()
         self._undoing = False
@@ -67,8 +69,11 @@ class Projection:
 
     def events(self, record: AnyRecord) -> Iterator[Event]:
         """The events of one record: none, one, or with the end of an invocation before it, two."""
-        if self._since is None and type(record) not in _OUTSIDE:
-            self._since = record.at  # the frames were kept while the run was parked: it goes on without a new life
+        if type(record) not in _OUTSIDE:
+            if self._since is None:  # the frames were kept while the run was parked: it goes on without a new life
+                self._begin_invocation(record.at)
+            self._records += 1
+            self._beats += type(record) is core.CallbackBeat
         project = _PROJECTIONS.get(type(record))
         if project is not None:
             yield from project(self, record)
@@ -125,9 +130,16 @@ class Projection:
 
     def _life_started(self, r: core.LifeStarted) -> Iterator[Event]:
         yield from self._completed(r.at)  # an interrupted life hands its lease back and leaves no record
-        self._since, self._epoch = r.at, r.epoch
+        self._begin_invocation(r.at)
+        self._epoch = r.epoch
+
+    def _begin_invocation(self, at: int) -> None:
+        self._since, self._records, self._beats = at, 0, 0
 
     def _parked(self, r: core.Parked) -> Iterator[Event]:
+        if self._beats and self._beats == self._records:
+            self._since = None  # a run is woken by a heartbeat, too; in AWS's world nothing is invoked for it
+            return
         yield from self._completed(r.at)
 
     def _run_blocked(self, r: core.RunBlocked) -> Iterator[Event]:

@@ -75,7 +75,7 @@ def _intolerable(rule: Completion, failed: int, total: int) -> bool:
         return rule.min_successful is None and failed > 0
     if count is not None and failed > count:
         return True
-    return percentage is not None and 100 * failed / total > percentage
+    return percentage is not None and failed > 0 and 100 * failed / total > percentage
 
 
 class _Tally:

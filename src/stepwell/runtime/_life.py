@@ -106,6 +106,10 @@ class Life:
         """When the run times out, if ever."""
         self.driver: threading.Thread | asyncio.Task[Any] | None = None
         """Who runs the handler: a run is kept only while it lives (ENGINE.md §2)."""
+        self.later: list[Callable[[], None]] = []
+        """What is done once the operation at hand waits: an invoked run is driven from then on, so that it does not end
+        before whoever invoked it has parked, and journals do not depend on which thread was quicker.
+        """
         self.ended = False
         self.quiet_gate = host.threads.gate()
         """Opened when no branch but the handler's own is left."""
@@ -355,6 +359,11 @@ class Life:
             if branch.counted:
                 self.busy -= 1
 
+    def do_later(self) -> None:
+        """It waits, or the life is over."""
+        while self.later:
+            self.later.pop(0)()
+
     def wait_end(self, wait: Wait) -> None:
         """It goes on. Under ``lock``. Idempotent."""
         if wait in self.waits:
@@ -425,7 +434,7 @@ class Life:
         times = [wait.until for wait in self.waits if wait.until is not None]
         if self.deadline is not None and not self.rolling_back:
             times.append(self.deadline)
-        wake = min(times, default=None)
+        wake = now if self.outside.is_coming(self.waits) else min(times, default=None)
         names = tuple(sorted({wait.key for wait in self.waits if wait.own}))[:5]
         release = wake is None or wake - now > self.hold or self.hold == 0
         self._parked, self._unpark = True, False

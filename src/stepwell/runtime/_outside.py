@@ -7,6 +7,7 @@ a second answer, a late one, and a fact that was read twice are dropped. The eng
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -33,7 +34,7 @@ from stepwell.journal import RUN_DOOR, DoorRow, Outgoing, Park, Unpark
 from stepwell.runtime._inbox import CHILD, ChildFact, blobs_of, decode_fact, encode_fact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from stepwell.core import Wanted
     from stepwell.journal import Fact, HotChange, Ticket
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 CALLBACK = "callback"
 """Kind of the rows by which callbacks are found from outside."""
+CANCELLED = "#cancel"
+"""Topic of a cancellation; no key of an operation begins so."""
 
 
 class CallbackRow(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +76,8 @@ class Outside:
         self._newest = 0
         """Number of the newest fact that was queued as a record."""
         self._topics: dict[str, dict[Wait, None]] = {}
+        self._coming: Counter[str] = Counter()
+        """Topics of what is queued as records and not folded, or not reacted to, yet."""
 
     # -- facts
 
@@ -97,6 +102,7 @@ class Outside:
                 record = decode_fact(fact, self._life.redactor)
                 if self._is_news(record, fact):
                     records.append(record)
+                    self._coming[_topic(record)] += 1
                     if blobs := blobs_of(record):
                         self._life.line.ride((), (), blobs)
         return tuple(records)
@@ -260,12 +266,22 @@ class Outside:
                 if not waits:
                     del self._topics[topic]
 
+    def is_coming(self, waits: Iterable[Wait]) -> bool:
+        """Whether something is queued already that ends one of these, or the run. Under ``lock``: a run that parks now
+        parks behind it, and nobody else would wake it.
+        """
+        return bool(self._coming) and any(
+            topic in self._coming for wait in waits for topic in (CANCELLED, *wait.topics)
+        )
+
     def react(self, records: Sequence[AnyRecord]) -> None:
         """These are on record: end the waits that they are for; a cancellation unwinds the handler."""
         life = self._life
+        with life.lock:
+            self._coming -= Counter(map(_topic, records))
         if life.run.cancel is not None and not life.rolling_back and life.over is None:
             life.unwind("cancelled")
-        topics = [topic for record in records if (topic := _topic(record)) is not None]
+        topics = [_topic(record) for record in records]
         if not topics or not self._topics:
             return
         with life.lock:
@@ -278,8 +294,10 @@ class Outside:
         life.wake(woken)
 
 
-def _topic(record: AnyRecord) -> str | None:
+def _topic(record: AnyRecord) -> str:
     match record:
+        case CancelRequested():
+            return CANCELLED
         case CallbackBeat(key=key) | CallbackSucceeded(key=key) | CallbackFailed(key=key):
             return key
         case InvokeSucceeded(key=key) | InvokeFailed(key=key):
@@ -287,7 +305,7 @@ def _topic(record: AnyRecord) -> str | None:
         case SignalReceived(name=name):
             return topic_of_signal(name)
         case _:
-            return None
+            return ""
 
 
 def ended_error(record: AnyRecord, run_id: str) -> ErrorRecord:
