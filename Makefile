@@ -40,6 +40,7 @@ check: .venv/.test ## lint, format, types, import floors, sizes
 	@.venv/bin/lint-imports --no-logo
 	@$(VENV) scripts/check_sizes.py
 	@$(VENV) scripts/docs_cli.py --check
+	@$(VENV) scripts/docs_names.py --check
 
 bench: .venv/.test ## measure against the limits of this machine
 	@$(VENV) -m bench $(ARGS)
@@ -47,8 +48,9 @@ bench: .venv/.test ## measure against the limits of this machine
 soak: .venv/.test ## run the seeded and the killing tests for longer (SEEDS= ROUNDS=)
 	@$(VENV) -m pytest --seeds $(SEEDS) --rounds $(ROUNDS) tests/killed $(wildcard tests/simulated) $(ARGS)
 
-docs: .venv/.test ## write the command-line reference anew
+docs: .venv/.test ## write the references of commands and public names anew
 	@$(VENV) scripts/docs_cli.py
+	@$(VENV) scripts/docs_names.py
 
 # A missing, broken or moved environment, or one of another Python, is made anew. The recipe always runs; what hangs
 # on the file is only made again when the recipe wrote it.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import stepwell
 import stepwell.durable
-import stepwell.durable.filesystem_serdes
-import stepwell.durable.plugin
-import stepwell.durable.preview
-import stepwell.observe
+import stepwell.testing
+from scripts import docs_names
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([
@@ -22,22 +22,25 @@ PAGES = sorted([
     *(ROOT / "docs" / "howto").glob("*.md"),
     *(ROOT / "docs" / "reference" / page for page in ("plugins.md", "serdes.md")),
 ])  # fmt: skip
-MODULES = {
-    "durable.md": (stepwell, stepwell.durable),
-    "plugins.md": (stepwell.durable.plugin, stepwell.observe),
-    "serdes.md": (stepwell.durable.filesystem_serdes, stepwell.durable.preview),
-}
 
 
-@pytest.mark.parametrize("page", sorted(MODULES))
-def test_every_public_name_is_in_the_reference(page: str) -> None:
-    text = (ROOT / "docs" / "reference" / page).read_text("utf-8")
-    names = {name for module in MODULES[page] for name in module.__all__}
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "durable.md").read_text("utf-8")
+    names = {name for module in docs_names.MODULES for name in import_module(module).__all__} - {"__version__"}
     assert sorted(name for name in names if f"- `{name}`:" not in text) == []
+    for module in pkgutil.walk_packages(stepwell.durable.__path__, "stepwell.durable."):
+        if "._" not in module.name and not module.ispkg:
+            assert module.name.removeprefix("stepwell.durable.") in docs_names.PARTS
 
 
-def test_the_command_line_reference_is_what_the_commands_say() -> None:
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "docs_cli.py"), "--check"], check=True)
+def test_every_public_name_of_the_test_kit_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "testing.md").read_text("utf-8")
+    assert [name for name in stepwell.testing.__all__ if f"- `{name}`:" not in text] == []
+
+
+@pytest.mark.parametrize("script", ["docs_cli.py", "docs_names.py"])
+def test_the_references_are_what_the_code_says(script: str) -> None:
+    subprocess.run([sys.executable, str(ROOT / "scripts" / script), "--check"], check=True)
 
 
 CALL = """
@@ -66,15 +69,19 @@ engine.stop()
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
     """Each block that has a durable function is saved as ``app.py`` and run; what it asks for is answered. The others
-    are run beside the last of them.
+    are run beside the last of them, tests by pytest.
     """
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-        code = block
+        command = ["-c", block]
         if names := re.findall(r"@durable_execution\n(?:async )?def (\w+)", block):
-            (tmp_path / "app.py").write_text(block)
-            code = CALL.format(name=names[-1])
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+            (tmp_path / "app.py").write_text(block.replace("24 * 3600", "0.01"))  # a day, in real time
+            command = ["-c", CALL.format(name=names[-1])]
+        elif "def test_" in block:
+            (tmp_path / "test_page.py").write_text(block)
+            command = ["-m", "pytest", "-q", "-W", "error", "test_page.py"]
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_relative_links_lead_somewhere() -> None:

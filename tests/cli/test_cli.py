@@ -294,3 +294,14 @@ def test_drain_leaves_alone_what_the_worker_cannot_drive(cli: Cli) -> None:
     cli("run", "app.py:handler", "--detach", "--id", "other", "--queue", "elsewhere")
     cli("worker", "app.py", "--drain")
     assert "pending" in cli("ls").stdout
+
+
+def test_show_names_what_changed_code_does_not_ask_for_any_more(cli: Cli) -> None:
+    cli("run", "app.py:handler", "--input", '{"wait": 0.001}', "--id", "u", "--no-wait", code=5)
+    (cli.folder / "app.py").write_text(APP.replace('charge(event.get("amount", 1))', 'lambda: "free", name="price"'))
+    assert cli("resume", "u").stdout == '"free"\n'
+    shown = cli("show", "u").stdout
+    assert "  charge  (step)  succeeded  unused\n" in shown
+    assert "  price  (step)  succeeded\n" in shown
+    tree = json.loads(cli("show", "u", "--json").stdout)["tree"]
+    assert {node["key"]: node["unused"] for node in tree} == {"charge": True, "wait": False, "price": False}

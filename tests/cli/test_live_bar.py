@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 APP = """
@@ -60,10 +59,10 @@ class Terminal:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APP)
     os.mkfifo(tmp_path / "gate")
-    yield tmp_path
+    return tmp_path
 
 
 def open_gate(folder: Path) -> None:

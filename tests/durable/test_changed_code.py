@@ -250,7 +250,7 @@ def test_a_run_that_nothing_interrupted_has_nothing_unused(run: Run) -> None:
 
 
 def test_a_retry_that_asks_again_makes_use_of_it(run: Run) -> None:
-    plug, code = Once(Plug()), [("a", "b")]
+    plug, code = Once(Plug()), [["a", "b"]]
 
     @durable_execution(name="again")
     def handler(event: Any, context: Any) -> None:
@@ -260,10 +260,10 @@ def test_a_retry_that_asks_again_makes_use_of_it(run: Run) -> None:
 
     with pytest.raises(Plug):
         run(handler, id="r")
-    code[0] = ("a",)
+    code[0] = ["a"]
     with pytest.raises(RunFailed):
         run(handler, id="r")
     assert unused(run) == ["b"]
-    code[0] = ("a", "b")
+    code[0] = ["a", "b"]
     run.engine.get_run("r").retry(skip=["fails"])
     assert unused(run) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from stepwell import Engine, Retry, durable_execution, durable_step
 from stepwell.core import CancelRequested, StepSucceeded
 from stepwell.errors import Corrupt, JournalError
+from stepwell.journal import Park
 from stepwell.runtime import CANCEL, encode_cancel
 
 if TYPE_CHECKING:
@@ -56,6 +58,33 @@ def test_a_refused_write_is_no_error_of_the_step(run: Run, monkeypatch: pytest.M
     assert run.engine.get_run("r").status == "interrupted"
     assert run(handler, id="r") == 100_000
     assert run.keys("r", "StepRetryPlanned") == []
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_refused_parking_hands_the_run_back(monkeypatch: pytest.MonkeyPatch, colour: str) -> None:
+    engine = Engine(f"memory://parking-{colour}", hold=0)
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> str:
+        context.wait(0.001)
+        return "done"
+
+    @durable_execution
+    async def handler_async(event: Any, context: Any) -> str:
+        await context.wait(0.001)
+        return "done"
+
+    fn = handler if colour == "sync" else handler_async
+    fail_once(monkeypatch, engine.store, "batch_commit", lambda batches: any(type(b.change) is Park for b in batches))
+    try:
+        _, _, life = engine._begin(fn, {}, "r", (), None)
+        assert life is not None
+        ending = asyncio.run(engine.host.drive_async(life)) if life.is_async else engine.host.drive(life)
+        assert (ending.how, str(ending.error)) == ("failed", FULL)
+        assert engine.get_run("r").status == "interrupted"
+        assert engine.run(fn, id="r") == "done"
+    finally:
+        engine.stop()
 
 
 def test_a_value_that_cannot_be_read_just_now_is_no_error_of_the_step(

@@ -78,9 +78,13 @@ def test_somebody_was_quicker_and_has_parked_it(run: Run, other: Engine, monkeyp
 def test_a_run_that_somebody_drives_is_held(run: Run, other: Engine) -> None:
     inside, leave = threading.Event(), threading.Event()
 
+    def body() -> bool:
+        inside.set()
+        return leave.wait(20)
+
     @durable_execution
     def handler(event: Any, context: Any) -> Any:
-        return context.step(lambda: inside.set() or leave.wait(20), name="long")
+        return context.step(body, name="long")
 
     run.engine.start_run(handler, id="r")
     assert inside.wait(20)

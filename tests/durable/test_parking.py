@@ -47,7 +47,7 @@ def test_who_says_how_long_frames_are_kept(
     if env is not None:
         monkeypatch.setenv("STEPWELL_HOLD", env)
     made = Engine("memory://hold", hold=engine)
-    assert made.host.hold_of(DurableProgram(durable_execution(body, hold=function))) == seconds
+    assert made.host.hold_of(DurableProgram(durable_execution(hold=function)(body))) == seconds
     made.stop()
 
 
@@ -113,9 +113,9 @@ def test_the_same_of_an_async_handler(dropped: Engine, way: str) -> None:
             if way == "except":
                 await context.wait(0.01)
             elif way == "gather":
-                (got,) = await asyncio.gather(context.wait(0.01), return_exceptions=True)
-                if got is not None:
-                    assert isinstance(got, SuspendExecution)
+                got: Any = await asyncio.gather(context.wait(0.01), return_exceptions=True)
+                if got != [None]:
+                    assert isinstance(got[0], SuspendExecution)
                     return "ignored"
             else:
                 async with asyncio.TaskGroup() as group:

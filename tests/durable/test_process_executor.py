@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, RunCancelled, durable_execution, durable_step
+from stepwell import Engine, RunCancelled, UsageError, durable_execution, durable_step
 from stepwell.client import run_object
-from stepwell.durable import StepContext, StepTimeoutError
+from stepwell.durable import StepContext, StepInterruptedError, StepTimeoutError
 from stepwell.journal import SystemClock
 from tests.durable.kit import FAST, NEVER, names
 
@@ -100,7 +100,7 @@ def test_one_that_stays_silent_is_killed(run: Run, limit: dict[str, Any]) -> Non
     handler = durable_execution(
         lambda event, context: context.step(hangs, name="away", executor="process", retry=NEVER, **limit)
     )
-    with pytest.raises(StepTimeoutError, match="sent no heartbeat for|timed out after"):
+    with pytest.raises(StepTimeoutError, match=r"sent no heartbeat for|timed out after"):
         run(handler)
 
 
@@ -180,7 +180,7 @@ def test_its_lines_are_kept_beside_the_step(run: Run) -> None:
 
 
 def unsendable(context: StepContext) -> str:
-    with pytest.raises(Exception, match="pickle|local"):
+    with pytest.raises(Exception, match=r"pickle|local"):
         context.heartbeat(lambda: 1)
     context.heartbeat("and on")
     return "done"
@@ -197,3 +197,34 @@ def test_one_process_serves_one_step_after_the_other(run: Run) -> None:
         return [context.step(partial(os.getpid), name="pid", executor="process") for _ in range(3)]
 
     assert len(set(run(handler))) == 1
+
+
+def dies() -> None:
+    os._exit(7)
+
+
+def test_a_process_that_dies_fails_the_attempt_and_not_the_run(run: Run) -> None:
+    @durable_execution
+    def handler(event: Any, context: Any) -> str:
+        try:
+            context.step(dies, name="away", executor="process")
+        except StepInterruptedError as error:
+            return str(error)
+        return "never"
+
+    assert "the process of step 'away' died (exit code 7)" in run(handler, id="r")
+    assert run.keys("r", "StepRetryPlanned") == [], "the default does not repeat what may have run"
+
+
+@pytest.mark.parametrize(
+    "func, says",
+    [
+        (lambda: 1, "cannot be imported by another process"),
+        (partial(print, threading.Lock()), r"argument 0 .* cannot be sent to another process"),
+        (partial(print, end=threading.Lock()), r"argument end .* cannot be sent to another process"),
+    ],
+)
+def test_what_cannot_travel_is_named_before_anything_is_written(run: Run, func: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        run(durable_execution(lambda event, context: context.step(func, name="s", executor="process")), id="r")
+    assert run.keys("r", "StepStarted") == []

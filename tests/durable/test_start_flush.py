@@ -102,3 +102,22 @@ def test_the_run_itself_is_seen_as_well(watched: Watched) -> None:
     watched.leave.set()
     thread.join(20)
     assert handle.result(20) == "done"
+
+
+def test_a_heartbeat_is_durable_within_a_second(watched: Watched) -> None:
+    """No other record is near to ride with."""
+
+    def body(step: Any) -> str:
+        step.heartbeat({"row": 7})
+        return watched.body()
+
+    handle = watched.engine.start_run(durable_execution(lambda event, context: context.step(body, name="s")), id="r")
+    assert watched.inside.wait(20)
+    watched.tick(0)
+    watched.tick(START_FLUSH)
+    rid = watched.reader.run_get("r").rid
+    while not (notes := watched.reader.note_load(rid, kind="heartbeat", key="s", after=0, limit=2)):
+        watched.reader.wait(1)
+    assert notes[0][1].data == '{"row":7}'
+    watched.leave.set()
+    handle.result(20)

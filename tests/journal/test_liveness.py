@@ -32,6 +32,16 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+@pytest.fixture
+def no_proc(tmp_path: Path) -> Iterator[None]:
+    """A system without ``/proc``. What is read there once for good is read anew, before and after."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_liveness, "_PROC", tmp_path)
+        _liveness._boot_id.cache_clear()
+        yield
+    _liveness._boot_id.cache_clear()
+
+
 def of(process: subprocess.Popen[bytes]) -> WorkerInfo:
     stat = _liveness._stat_read(process.pid)
     assert stat is not None
@@ -78,8 +88,9 @@ def test_a_pid_used_again_is_another_process(sleeper: subprocess.Popen[bytes]) -
     assert process_state(replace(of(sleeper), start="1")) == "gone"
 
 
-def test_a_process_that_hides_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(_liveness, "_PROC", tmp_path)  # hidepid: no entry for others' processes
+@pytest.mark.usefixtures("no_proc")
+def test_a_process_that_hides_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As under hidepid: no entry for others' processes.
     info = local_worker(worker_id="a")
     assert process_state(info) == "there"
 
@@ -90,11 +101,9 @@ def test_a_process_that_hides_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert process_state(info) == "there"
 
 
-def test_without_proc_a_worker_is_judged_by_its_beats(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(_liveness, "_PROC", tmp_path)
-    _liveness._boot_id.cache_clear()
+@pytest.mark.usefixtures("no_proc")
+def test_without_proc_a_worker_is_judged_by_its_beats() -> None:
     info = local_worker(worker_id="a")
-    _liveness._boot_id.cache_clear()
     assert (info.boot, info.pidns, info.start) == ("", "", "")
     assert not same_place(info, info)
 

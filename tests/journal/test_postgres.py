@@ -472,7 +472,7 @@ def test_a_worker_that_left_its_runs(rig: Rig) -> None:
 def test_bytes_of_a_step(rig: Rig) -> None:
     """At most 200 bytes a step with 75 bytes of records, index included."""
     lease = rig.start("r")
-    record = Recorded(START, "key", "now", "x" * 52)
+    record = Recorded(START, "key", "now", "x" * 51)
     assert len(encode_records([record])) == 75
     size = "select pg_total_relation_size('stepwell.record')"
     ((before,),) = execute(rig.url, size)

@@ -53,7 +53,7 @@ def reader(postgres_database: str) -> Iterator[PostgresStore]:
 
 
 def test_no_store_is_made(postgres_database: str, tmp_path: Path) -> None:
-    with pytest.raises(NoStoreYet, match="there is no store of Stepwell at .* yet"):
+    with pytest.raises(NoStoreYet, match=r"there is no store of Stepwell at .* yet"):
         open_store(postgres_database, read_only=True)
     assert cli(postgres_database, "ls", "--json", folder=tmp_path).stdout == "[]\n"
     for command in ("show", "export", "logs", "trace"):

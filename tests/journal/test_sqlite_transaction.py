@@ -219,6 +219,22 @@ def test_an_interrupt_from_another_thread(store: SqliteStore, lease: Lease) -> N
     commit(store, step(lease))
 
 
+def test_a_cursor_that_outlives_the_transaction_holds_nothing(store: SqliteStore, lease: Lease) -> None:
+    """The traceback of the body's error keeps its cursors alive while the failure is written."""
+    transaction = store.transaction()
+    kept = transaction.connection.execute("insert into mine (x) values (1)")
+    reading = transaction.connection.execute("select x from mine union select 2")
+    assert reading.fetchone() == (1,)
+    transaction.rollback()
+    other = sqlite3.connect(store.file.path, isolation_level=None, timeout=0)
+    other.execute("begin immediate")
+    other.execute("rollback")
+    other.close()
+    commit(store, step(lease))
+    assert mine(store) == []
+    del kept, reading
+
+
 def test_others_that_wait_for_long_learn_who_holds_it(
     store: SqliteStore, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ def test_a_callback_is_waited_for_and_answered(handler: Any) -> None:
         result = runner.result(handle)
         with pytest.raises(DurableFunctionsTestError, match="callback 'approval' is completed already"):
             runner.wait_for_callback(handle, "approval")
-        with pytest.raises(DurableFunctionsTestError, match="is succeeded and waits for no callback$"):
+        with pytest.raises(DurableFunctionsTestError, match=r"is succeeded and waits for no callback$"):
             runner.wait_for_callback(handle)
         with pytest.raises(UsageError, match="already completed"):
             runner.complete(callback_id, "again")
@@ -153,9 +153,9 @@ def test_an_invoked_function_that_does_not_replay_is_found() -> None:
     def handler(event: Any, context: Any) -> Any:
         return context.invoke("shifty", None)
 
-    with DurableRunner(handler).register("shifty", shifty) as runner:
-        with pytest.raises(DurableFunctionsTestError, match="run c-.* does not replay"):
-            runner.run()
+    runner = DurableRunner(handler).register("shifty", shifty)
+    with runner, pytest.raises(DurableFunctionsTestError, match=r"run c-.* does not replay"):
+        runner.run()
 
 
 # -- the SDK's shapes

@@ -73,6 +73,8 @@ def test_results_are_serialized_text() -> None:
     assert step.end_timestamp is not None
     wait = result.get_wait("pause")
     assert isinstance(wait, WaitOperation)
+    assert wait.scheduled_end_timestamp is not None
+    assert wait.start_timestamp is not None
     assert (wait.scheduled_end_timestamp - wait.start_timestamp).total_seconds() == 5
 
 
@@ -145,9 +147,13 @@ def test_a_run_that_takes_too_long_is_timed_out(limits: Any) -> None:
 
 
 def test_a_paused_run_begins_no_life() -> None:
+    def first() -> bool:
+        reached.set()
+        return go_on.wait(30)
+
     @durable_execution
     def waits(event: Any, context: Any) -> str:
-        context.step(lambda: reached.set() or go_on.wait(30), name="first")
+        context.step(first, name="first")
         context.wait(10)
         return "done"
 
@@ -162,6 +168,22 @@ def test_a_paused_run_begins_no_life() -> None:
         assert [op.status for op in paused.operations] == [OperationStatus.SUCCEEDED, OperationStatus.STARTED]
         runner.resume_execution(arn)
         assert runner.wait_for_result(arn).result == '"done"'
+
+
+def test_the_history_is_told_in_events() -> None:
+    with DurableFunctionTestRunner(handler) as runner:
+        arn = runner.run().execution_arn
+        events = runner.get_execution_history(arn).events
+        full = runner.get_execution_history(arn, include_execution_data=True).events
+    assert [event.event_id for event in events] == list(range(1, len(events) + 1))
+    assert (events[0].event_type, events[-1].event_type) == ("ExecutionStarted", "ExecutionSucceeded")
+    who = next(event for event in events if event.name == "who")
+    box = next(event for event in events if event.name == "box")
+    assert (who.event_type, who.sub_type, who.parent_id) == ("StepStarted", "Step", box.id)
+    assert who.event_timestamp.tzinfo is not None
+    assert full[-1].details is not None
+    assert full[-1].details["Result"]["Payload"] == '{"who":"me"}'
+    assert "Payload" not in str(events[-1].details)
 
 
 @durable_with_child_context

@@ -1,4 +1,5 @@
 """The four test blocks that the page about steps prints, as printed, with only the import prefix swapped."""
+# ruff: noqa: W293 - blank lines, too, are as printed
 
 from __future__ import annotations
 

@@ -393,3 +393,25 @@ def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
     from stepwell.cli._look import export as write
 
     return write(run_id, form, file, store)
+
+
+@stepwell.command()
+@click.argument("target", metavar="FILE.py:FUNCTION")
+@click.option("--seeds", "count", default=200, type=click.IntRange(min=1), show_default=True, help="How many to play.")
+@click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), help="Play this one; may be repeated.")
+@click.option("--input", "text", metavar="JSON|@FILE|-", help="The event; default {}.")
+@click.option(
+    "--crash", default=0.15, type=click.FloatRange(0, 1), show_default=True, help="Likelihood of a disaster an append."
+)
+@click.option("--no-compare", is_flag=True, help="Results may differ from seed to seed.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def simulate(target: str, **options: Any) -> int:
+    r"""Run a function through seeded crashes, in memory and in virtual time; exit 1 if it breaks a promise.
+
+    \b
+    Example:
+      stepwell simulate app.py:handler --seeds 1000 --input '{"amount": 10}'
+    """
+    from stepwell.cli._simulate import simulate as play
+
+    return play(target, options)

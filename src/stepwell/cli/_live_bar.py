@@ -87,7 +87,7 @@ def _draw(bar: Progress, engine: Engine, run_id: str, end: threading.Event) -> N
 
 def _doing(run: RunState) -> str:
     """The run, and what is under way in it."""
-    under_way = sorted(list(run.executing))
+    under_way = sorted(run.executing)
     waiting = list(run.parked.waiting_for) if run.parked is not None and not under_way else []
     names = [step_name(run, key) for key in (under_way or waiting)]
     text = f"{run.id}  {', '.join(names[:3])}" if names else run.id

@@ -19,7 +19,8 @@ from stepwell.client._views import error_of, eta, node, percent, shown_status, u
 from stepwell.core import Op, RunState, parent_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from stepwell.core import AnyRecord
     from stepwell.journal import RunRow, Store
@@ -113,7 +114,7 @@ def _children(run: RunState) -> dict[str, list[Op]]:
     return children
 
 
-def _print_tree(op: Op, children: Mapping[str, Sequence[Op]], unused: Set[str], depth: int) -> None:
+def _print_tree(op: Op, children: Mapping[str, Sequence[Op]], unused: AbstractSet[str], depth: int) -> None:
     name = op.name or op.key.rsplit("/", 1)[-1]
     attempts = f"  attempts {op.attempt}" if op.attempt > 1 else ""
     idle = "  unused" if op.key in unused else ""

@@ -250,10 +250,11 @@ class Drive:
     def _then(self, run_id: str) -> Callable[[Ending], None]:
         def then(ending: Ending) -> None:
             if ending.how in ("ended", "blocked", "failed"):
-                if ending.how == "failed":
-                    self.failures[run_id] = ending
+                # First: who is told of the failure may ask for the run again at once.
                 with self._lock:
                     self._asked.pop(run_id, None)
+                if ending.how == "failed":
+                    self.failures[run_id] = ending
             self._host.store.poke()
 
         return then

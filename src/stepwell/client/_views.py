@@ -17,7 +17,8 @@ from stepwell.errors import PayloadError
 from stepwell.runtime._values import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Set
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
     from stepwell.core import Payload
     from stepwell.errors import ErrorRecord
@@ -163,7 +164,7 @@ def unused_keys(store: Store, rid: int) -> frozenset[str]:
     return frozenset(msgspec.json.decode(keys, type=list[str]))
 
 
-def tree_of(run: RunState, unused: Set[str] = frozenset()) -> Iterator[dict[str, Any]]:
+def tree_of(run: RunState, unused: AbstractSet[str] = frozenset()) -> Iterator[dict[str, Any]]:
     """Operations as a tree, in call order."""
     children: dict[str, list[Op]] = {}
     for op in run.ops.values():
@@ -174,7 +175,7 @@ def tree_of(run: RunState, unused: Set[str] = frozenset()) -> Iterator[dict[str,
     return (node(op, children, unused) for op in children.get("", ()))
 
 
-def node(op: Op, children: Mapping[str, list[Op]], unused: Set[str] = frozenset()) -> dict[str, Any]:
+def node(op: Op, children: Mapping[str, list[Op]], unused: AbstractSet[str] = frozenset()) -> dict[str, Any]:
     """One operation with what is inside it."""
     return {
         "key": op.key,

@@ -26,7 +26,7 @@ _UNDO = "undo/"
 
 
 class _Part:
-    """A scope: what is known inside it and what of that is done. ``known``, ``done``: what it adds to what is around it.
+    """A scope: what is known inside it, and done of that. ``known``, ``done``: what it adds to the scope around it.
 
     ``state`` virtual: it has no records, so that nobody is told when it begins or ends.
     """
@@ -181,5 +181,5 @@ def progress(run: RunState) -> float:
 
 
 def tell(run: RunState, key: str, fraction: float) -> None:
-    """A step that runs, or the code of a scope, has said how far it is: a note, folded in its place among the records."""
+    """A step that runs, or the code of a scope, has said how far it is: a note, folded in its place among records."""
     run.reached.told(key, run.ops.get(key), fraction)

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.core import step
+from stepwell.durable._awaited import Awaited
 from stepwell.durable._operations import Operations
 from stepwell.durable._outside import (
     Callback,
@@ -55,8 +56,9 @@ class AsyncDurableContext(Operations):
     """
 
     def _go(self, flow: Flow[Any], crew: Any = None) -> Any:
-        self._scope.life.op_begin(self._scope.branch)
-        return self._run(flow, crew)
+        life, branch = self._scope.life, self._scope.branch
+        life.op_begin(branch)
+        return Awaited(self._run(flow, crew), flow, life, branch)
 
     async def _run(self, flow: Flow[Any], crew: Any) -> Any:
         life, branch = self._scope.life, self._scope.branch

@@ -135,8 +135,8 @@ def step_wanted(  # the keywords of `step`
     )
     if settings.executor is not None and settings.executor != "thread":
         body.remote = remote(func, takes_context, settings.idempotency_key)
-    if settings.transactional and life.is_async:
-        raise UsageError("transactional steps need a sync durable function")
+    if settings.transactional and (life.is_async or is_async):
+        raise UsageError("transactional steps need a sync durable function and a sync body")
     if settings.transactional is True and life.store.kind == "memory":
         message = "memory:// has no transactions: use a SQLite or PostgreSQL store for transactional=True"
         raise UsageError(message)

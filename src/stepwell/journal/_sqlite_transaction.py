@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from stepwell.errors import JournalError, UsageError
@@ -242,13 +243,18 @@ class SqliteTransaction:
             self._lock.release()
 
     def _discard(self) -> bool:
-        """Close the connection, which rolls back what is open on it; whether it was still open."""
+        """Roll back what is open on the connection and close it; whether it was still open."""
         with self._gate:
             if self._over:
                 return False
             self._over = True
             connection = self._connection
             if self._file.unusable is None:  # else it is a child's, or a closed store's: left alone
+                # Closing alone would not do: a cursor that is still alive, in the traceback of the body's error say,
+                # keeps a closed connection's transaction, and its lock, until it is gone.
+                self._ours = True
+                with suppress(sqlite3.Error):
+                    sqlite3.Connection.rollback(connection)
                 sqlite3.Connection.close(connection)
             return True
 

@@ -31,7 +31,7 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
     life, want = scope.life, effect.want
     if life.replay_only:
         raise ReplayEnd
-    body: Body = want.body
+    body: Body = life.host.body_of(want)
     attempt = Attempt(scope, want.key, want.name, effect.attempt, effect.state)
     if life.watch is not None:
         life.watch.deliver()
@@ -82,13 +82,17 @@ async def awaited_watched(attempt: Attempt, body: Body) -> Any:
 
 def _on_loop(attempt: Attempt, work: Any) -> Any:
     """Wait here for an async body, which runs on the engine's loop."""
-    if attempt.over:  # its time was up before it began
+
+    def is_over() -> bool:
+        return attempt.over
+
+    if is_over():  # its time was up before it began
         if hasattr(work, "close"):
             work.close()
         raise CancelledError
     awaited = attempt.awaited = OnLoop(attempt.scope.life.host.loop(), work)
-    if bool(getattr(attempt, "over", False)):
-        awaited.cancel()  # just now, and who found that may not have seen it
+    if is_over():
+        awaited.cancel()  # just now, and who found that may not have seen what there is to cancel
     try:
         return awaited.result()
     except BaseException:

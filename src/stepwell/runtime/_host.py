@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
-    from stepwell.core import AnyRecord, Payload
+    from stepwell.core import AnyRecord, Payload, StepWanted
     from stepwell.executors import Executor
     from stepwell.journal import Clock, Entry, HotRow, OpenStatus, RunRow, Store, Ticket
-    from stepwell.runtime._api import Children, Program, Why
+    from stepwell.runtime._api import Body, Children, Program, Why
     from stepwell.runtime._observe import Observer
     from stepwell.runtime._threads import Threads
 
@@ -220,6 +220,10 @@ class Host:
     def observers_of(self, program: Program, run_id: str) -> tuple[Observer, ...]:
         """Who is told of the lives of a run. Raises `PluginLoadError`."""
         return (*self.observers, *program.observers(self, run_id))
+
+    def body_of(self, want: StepWanted) -> Body:
+        """What is called for one attempt of a step. A simulation puts its own around it."""
+        return want.body  # type: ignore[no-any-return]
 
     def begin(
         self, new: NewRun, program: Program, text: str, *, lazy: bool = False, place: Place | None = None

@@ -250,6 +250,9 @@ class Life:
     def fail(self, error: JournalError) -> LifeOver:
         """The life is over because it cannot write; sticky."""
         what = "lease lost" if isinstance(error, Fenced) else "store failed"
+        with self.lock:
+            if type(self.over) is Suspend and self.lease.broken is not None:
+                self.over = None  # the park that was queued was not written: the lease is held still
         return self.stop(LifeOver(what, error))  # type: ignore[return-value]
 
     @contextmanager

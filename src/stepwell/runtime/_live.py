@@ -97,8 +97,8 @@ def tell_swallowed(life: Life, outcome: Done | Failed) -> None:
     """A value that the handler returns although its run has parked is ignored: say so."""
     if type(life.over) is Suspend and type(outcome) is Done:
         message = (
-            f"run {life.run.id} waits, and its handler swallowed what unwinds it and returned a value, which is ignored; "
-            "catch Exception, or raise again what BaseException catches"
+            f"run {life.run.id} waits, and its handler swallowed what unwinds it and returned a value, which is "
+            "ignored; catch Exception, or raise again what BaseException catches"
         )
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 

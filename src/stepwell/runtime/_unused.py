@@ -1,4 +1,4 @@
-"""Records that nobody asks for any more, because the code has changed under the run (durable.md §3.2): kept and shown."""
+"""Records that nobody asks for any more, since the code has changed under the run (durable.md §3.2): kept and shown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Asked:
             self.keys.update(branch.key for branch in asked.branches)
 
     def unused(self, run: RunState) -> list[str]:
-        """Keys on record that were not asked for in a scope whose code ran. What is inside such a scope goes with it."""
+        """Keys on record that were not asked for, in scopes whose code ran. What is inside one goes with it."""
         return [
             key
             for key in run.ops

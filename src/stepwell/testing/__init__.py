@@ -1,4 +1,4 @@
-"""The test kit: runners with virtual time and crashes, seeded simulation, a clock that tests own, the laws of a journal."""
+"""The test kit: runners with virtual time and crashes, seeded simulation, a clock that tests own, a journal's laws."""
 
 from __future__ import annotations
 

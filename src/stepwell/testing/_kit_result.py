@@ -1,4 +1,4 @@
-"""What `DurableRunner.run` gives: a finished run, as a test looks at it. It stands on its own: the runner may be closed."""
+"""What `DurableRunner.run` gives: a finished run, as a test looks at it. It outlives the runner."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def run_result(kit: Kit, handle: RunHandle, *, in_time: bool, timeout: float) ->
     fine = ended is OperationStatus.SUCCEEDED
     status = InvocationStatus.SUCCEEDED if fine else InvocationStatus.FAILED
     operations = tuple(run_operation(op) for op in handle.operations)
-    history = {"stepwell": handle.history()}
+    history = {"stepwell": handle.history(), "aws": handle.history("aws")}
     return RunResult(handle.id, status, ended, value, error, operations, handle.logs(), history)
 
 

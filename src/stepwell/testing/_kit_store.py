@@ -1,7 +1,7 @@
 """The store as the kit's engine sees it: with time that jumps, and with lives that are dropped as by a kill.
 
-Both go through the store because that is where the engine gets them from (ENGINE.md §1, §3): its ``now`` is the store's,
-and a life that may write no more finds out at its next append. Everything else is the real engine on the real store.
+Both go through the store because that is where the engine gets them from (ENGINE.md §1, §3): its ``now`` is the
+store's, and a life that may write no more finds out at its next append. All else is the real engine on the real store.
 """
 
 from __future__ import annotations

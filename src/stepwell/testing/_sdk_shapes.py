@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -72,6 +72,33 @@ class ContextOperation(RecordedOperation, frozen=True):
 
     def _inside(self) -> tuple[RecordedOperation, ...]:
         return self.child_operations
+
+
+class HistoryEvent(msgspec.Struct, frozen=True):
+    """One event of a run's history. ``event_id`` counts from 1; ``details`` as in the AWS shape (durable.md §18)."""
+
+    event_type: str
+    event_id: int
+    event_timestamp: datetime
+    id: str | None = None
+    name: str | None = None
+    sub_type: str | None = None
+    parent_id: str | None = None
+    details: dict[str, Any] | None = None
+
+
+class ExecutionHistory(msgspec.Struct, frozen=True):
+    """What `DurableFunctionTestRunner.get_execution_history` gives. ``events`` in order."""
+
+    events: list[HistoryEvent]
+
+
+def history_event(event: dict[str, Any]) -> HistoryEvent:
+    """An event in the AWS shape, as an object."""
+    return HistoryEvent(
+        event["EventType"], event["EventId"], event["EventTimestamp"], event.get("Id"), event.get("Name"),
+        event.get("SubType"), event.get("ParentId"), event.get(f"{event['EventType']}Details"),
+    )  # fmt: skip
 
 
 def typed_operations(store: Store, run: RunState) -> list[RecordedOperation]:

@@ -22,10 +22,13 @@ from stepwell.testing._lookup import DurableFunctionsTestError, Lookup
 from stepwell.testing._sdk_shapes import (
     CallbackOperation,
     ContextOperation,
+    ExecutionHistory,
+    HistoryEvent,
     InvokeOperation,
     RecordedOperation,
     StepOperation,
     WaitOperation,
+    history_event,
     typed_operations,
 )
 
@@ -41,6 +44,8 @@ __all__ = [
     "DurableFunctionTestResult",
     "DurableFunctionTestRunner",
     "DurableFunctionsTestError",
+    "ExecutionHistory",
+    "HistoryEvent",
     "InvokeOperation",
     "RecordedOperation",
     "StepOperation",
@@ -173,6 +178,11 @@ class DurableFunctionTestRunner:
         status = InvocationStatus.FAILED if text is None else InvocationStatus.SUCCEEDED
         operations = typed_operations(store, run)
         return DurableFunctionTestResult(status, ended, text, error, operations, self._arn(handle))
+
+    def get_execution_history(self, execution_arn: str, include_execution_data: bool = False) -> ExecutionHistory:
+        """The run's history in events (durable.md §18); with ``include_execution_data`` payloads, too."""
+        told = self._handle(execution_arn).history("aws", include_data=include_execution_data)
+        return ExecutionHistory([history_event(event) for event in told["Events"]])
 
     # -- from outside
 
