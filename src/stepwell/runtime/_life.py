@@ -468,24 +468,21 @@ class Life:
 
     def op_end(self, branch: Branch) -> None:
         """Async: an operation has ended. Whether the branch waits now shows when what awaited it has gone on."""
-        self._one_less(branch)
-
-    def op_enter(self, branch: Branch) -> None:
-        """Async: an operation runs code of its own in this branch (a child context): what that code has under way
-        counts from here on, not the operation.
-        """
-        self._one_less(branch)
-
-    def op_leave(self, branch: Branch) -> None:
-        """Async: that code is left."""
-        self.op_begin(branch)
-
-    def _one_less(self, branch: Branch) -> None:
         with self.lock:
             branch.open -= 1
         if branch.open and branch.waiting == branch.open and not branch.settling and self.loop is not None:
             branch.settling = True
             self.loop.call_soon(self._settle, branch, branch.open, 10)
+
+    def op_enter(self, branch: Branch) -> None:
+        """Async: an operation runs code of its own in this branch (a child context): what that code has under way
+        counts from here on, not the operation.
+        """
+        self.op_end(branch)
+
+    def op_leave(self, branch: Branch) -> None:
+        """Async: that code is left."""
+        self.op_begin(branch)
 
     def _settle(self, branch: Branch, seen: int, rounds: int) -> None:
         """After some turns of the loop without a new operation, what is left of the branch waits."""
