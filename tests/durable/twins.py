@@ -130,7 +130,7 @@ def coloured(body: Callable[..., Coroutine[Any, Any, Any]], colour: str, **setti
 # -- four ways to run it: both colours, with frames kept and dropped
 
 WAYS = [(colour, hold) for colour in COLOURS for hold in (0, 60)]
-BELONGS_TO_ONE_RUN = frozenset({"callback_id", "by", "child"})
+BELONGS_TO_ONE_RUN = frozenset({"callback_id", "by", "child", "timeout_at"})
 
 
 class Way:
@@ -217,17 +217,18 @@ def at_every_append(
     records. ``act`` is what the outside does meanwhile. Returns the result.
     """
     expected: tuple[Any, Any] | None = None
-    for nth, when in itertools.chain([(0, "before")], itertools.product(itertools.count(1), ("before", "after"))):
+    for turn in itertools.count(1):
+        nth, when = divmod(turn, 2)
         runner = DurableRunner(function)
         for name, other in functions.items():
             runner.register(name, other)
-        crashes = runner._kit.crashes = CrashNth(nth, when)  # type: ignore[arg-type]
+        crashes = runner._kit.crashes = CrashNth(nth, "after" if when else "before")
         with runner:
             handle = runner.start(id="r")
             act(runner, handle)
             result = runner.result(handle)
             engine = runner._kit.engine
-            where = f"crash {when} append {nth} of {crashes.count}"
+            where = f"crash {crashes.when} append {nth} of {crashes.count}"
             for row in engine.store.run_list(RunFilter(), limit=1000):
                 assert violations(engine, row.id) == [], where
             found = (result.result, str(result.error)), journal(engine, "r") if same_journal else None
