@@ -39,7 +39,7 @@ from stepwell.runtime._wait import Wait
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stepwell.core import AnyRecord, Payload, RunState
     from stepwell.journal import HotChange, Lease, Note, Outgoing, Ticket
@@ -459,54 +459,6 @@ class Life:
             self.over = None
             self.rolling_back = True
             self._parked, self._unpark = False, True
-
-    def op_begin(self, branch: Branch) -> None:
-        """Async: one more operation is under way."""
-        with self.lock:
-            branch.open += 1
-            self.busy_again(branch)
-
-    def op_end(self, branch: Branch) -> None:
-        """Async: an operation has ended. Whether the branch waits now shows when what awaited it has gone on."""
-        with self.lock:
-            branch.open -= 1
-        if branch.open and branch.waiting == branch.open and not branch.settling and self.loop is not None:
-            branch.settling = True
-            self.loop.call_soon(self._settle, branch, branch.open, 10)
-
-    def op_enter(self, branch: Branch) -> None:
-        """Async: an operation runs code of its own in this branch (a child context): what that code has under way
-        counts from here on, not the operation.
-        """
-        self.op_end(branch)
-
-    def op_leave(self, branch: Branch) -> None:
-        """Async: that code is left."""
-        self.op_begin(branch)
-
-    def _settle(self, branch: Branch, seen: int, rounds: int) -> None:
-        """After some turns of the loop without a new operation, what is left of the branch waits."""
-        if rounds and branch.open == seen and branch.waiting == branch.open and self.loop is not None:
-            self.loop.call_soon(self._settle, branch, seen, rounds - 1)
-            return
-        branch.settling = False
-        if self.over is not None or branch.gone:
-            return
-        with self.lock:
-            self.idle_if_waiting(branch)
-            wait = next(iter(self.waits), None)
-            ticket = self.park_ticket(()) if wait is not None else None
-        if ticket is not None and wait is not None:
-            from stepwell.runtime._parking_async import park_later
-
-            self.spawn_own(park_later(self, wait, ticket))
-
-    def spawn_own(self, work: Coroutine[Any, Any, None]) -> None:
-        """Async: a task of the life's own."""
-        assert self.loop is not None
-        task = self.loop.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     def suspended(self) -> None:
         """`Parked` with release is durable: unwind the frames."""
