@@ -305,3 +305,22 @@ def test_show_names_what_changed_code_does_not_ask_for_any_more(cli: Cli) -> Non
     assert "  price  (step)  succeeded\n" in shown
     tree = json.loads(cli("show", "u", "--json").stdout)["tree"]
     assert {node["key"]: node["unused"] for node in tree} == {"charge": True, "wait": False, "price": False}
+
+
+def test_a_cancelled_run_whose_code_is_gone_waits_for_a_worker_that_knows_it(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "gone.py").write_text(
+        "from stepwell import durable_execution\n"
+        "@durable_execution(name='moved')\n"
+        "def handler(event, context):\n"
+        "    context.step(lambda: open('ledger', 'a').write('done;'), name='s',\n"
+        "                 undo=lambda c, r: open('ledger', 'a').write('undone;'))\n"
+        "    context.wait(9000)\n"
+    )
+    cli("run", "gone.py:handler", "--id", "g", "--no-wait", code=5)
+    (tmp_path / "gone.py").rename(tmp_path / "here.py")
+    assert "waits for a worker that knows moved" in cli("cancel", "g", code=5).stderr
+    shown = json.loads(cli("show", "g", "--json").stdout)
+    assert (shown["status"], shown["reason"]) == ("rolling_back", "waiting for a worker that knows moved")
+    cli("worker", "here.py", "--drain")
+    assert json.loads(cli("show", "g", "--json").stdout)["status"] == "cancelled"
+    assert (tmp_path / "ledger").read_text() == "done;undone;"

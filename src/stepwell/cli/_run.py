@@ -201,6 +201,7 @@ def cancel(run_id: str, options: dict[str, Any]) -> int:
             say(f"run {row.id} was asked to end", f"stepwell wait {row.id}")
             return 0
         if engine.function_for(row) is None:
+            engine.drive.leave_to_undo(row)
             say(f"run {row.id} waits for a worker that knows {row.function}", "stepwell worker app.py")
             return PARKED
         with _stoppable(engine, row.id) as end:

@@ -10,6 +10,8 @@ from stepwell.core import US
 from stepwell.durable._duration import to_seconds
 from stepwell.durable._program import DurableProgram
 from stepwell.errors import JournalError, NonDeterminismError, RunHeld, UnknownRun
+from stepwell.runtime._live import release
+from stepwell.runtime._nobody import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,6 +172,27 @@ class Drive:
         ):
             return None
         return self._host.take(hot, DurableProgram(function, row.function), why, how=how)
+
+    def leave_to_undo(self, row: RunRow) -> bool:
+        """A run that was cancelled, that nobody holds and whose code is not known here: it shows as rolling back, with
+        the reason, until a worker that knows it undoes what it has done. False: somebody holds it, or it has ended.
+        """
+        store = self._host.store
+        hot = store.hot_get(row.id)
+        if hot is None:
+            return False
+        how = "dead"
+        if hot.owner is not None:
+            silent = store.worker_silence().get(hot.owner, float("inf"))
+            if hot.owner == self._host.worker or silent < hot.ttl:
+                return False
+            how = "dead" if silent == float("inf") else "expired"
+        life = self._host.take(hot, NOBODY, "resume", how=how)
+        if life is None:
+            return False
+        release(life, "rolling_back", f"waiting for a worker that knows {row.function}")
+        self._host.forget(life)
+        return True
 
     def resume_blocked(self, function: DurableFunction, row: RunRow) -> Life | None:
         """Claim a blocked run, because a person says so."""
