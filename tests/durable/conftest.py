@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Engine
+from tests.durable.twins import COLOURS, WAYS, Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,3 +32,18 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     engine = Engine(f"memory://{request.node.name}")
     yield Run(engine)
     engine.stop()
+
+
+@pytest.fixture(params=WAYS, ids=[f"{colour}, {'frames dropped' if hold == 0 else 'kept'}" for colour, hold in WAYS])
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    """Both colours, with frames kept and dropped."""
+    colour, hold = request.param
+    made = Way(colour, hold, request.node.name)
+    yield made
+    made.engine.stop()
+
+
+@pytest.fixture(params=COLOURS)
+def colour(request: pytest.FixtureRequest) -> str:
+    """``def`` or ``async def``."""
+    return str(request.param)

@@ -31,7 +31,7 @@ def _dry(command: Any) -> Any:
 @click.group(cls=GuardedGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stepwell")
 def stepwell() -> None:
-    r"""Steps that never run twice.
+    """Steps that never run twice.
 
     \b
     Example:
@@ -52,7 +52,7 @@ def stepwell() -> None:
 @_dry
 @_store
 def run(target: str, **options: Any) -> int:
-    r"""Start a run, or take up the one with this id, and print its result as JSON.
+    """Start a run, or take up the one with this id, and print its result as JSON.
 
     \b
     Example:
@@ -71,7 +71,7 @@ def run(target: str, **options: Any) -> int:
 @_dry
 @_store
 def resume(run_id: str, app: str | None, **options: Any) -> int:
-    r"""Go on with a run that was interrupted or is blocked.
+    """Go on with a run that was interrupted or is blocked.
 
     \b
     Example:
@@ -91,7 +91,7 @@ def resume(run_id: str, app: str | None, **options: Any) -> int:
 @_dry
 @_store
 def retry(run_id: str, **options: Any) -> int:
-    r"""Give the failed operations of a run new attempts; finished ones stay.
+    """Give the failed operations of a run new attempts; finished ones stay.
 
     \b
     Example:
@@ -108,7 +108,7 @@ def retry(run_id: str, **options: Any) -> int:
 @_dry
 @_store
 def cancel(run_id: str, **options: Any) -> int:
-    r"""End a run early; what it has done and can be undone is undone.
+    """End a run early; what it has done and can be undone is undone.
 
     \b
     Example:
@@ -128,7 +128,7 @@ def cancel(run_id: str, **options: Any) -> int:
 @_dry
 @_store
 def signal(run_id: str, name: str, text: str | None, **options: Any) -> int:
-    r"""Send a run a signal; it waits under its name until the run takes it.
+    """Send a run a signal; it waits under its name until the run takes it.
 
     \b
     Example:
@@ -149,7 +149,7 @@ def signal(run_id: str, name: str, text: str | None, **options: Any) -> int:
 @_dry
 @_store
 def callback(callback_id: str, **options: Any) -> int:
-    r"""Answer a callback; `stepwell show RUN` prints the ids that wait.
+    """Answer a callback; `stepwell show RUN` prints the ids that wait.
 
     \b
     Example:
@@ -168,7 +168,7 @@ def callback(callback_id: str, **options: Any) -> int:
 @_dry
 @_store
 def approve(run_id: str, name: str | None, **options: Any) -> int:
-    r"""Answer an approval that a run waits for.
+    """Answer an approval that a run waits for.
 
     \b
     Example:
@@ -188,7 +188,7 @@ def approve(run_id: str, name: str | None, **options: Any) -> int:
 @_dry
 @_store
 def fork(run_id: str, **options: Any) -> int:
-    r"""Put a new run on record that begins with what this one has finished.
+    """Put a new run on record that begins with what this one has finished.
 
     \b
     Example:
@@ -212,7 +212,7 @@ def fork(run_id: str, **options: Any) -> int:
 @_json
 @_store
 def list_runs(**options: Any) -> int:
-    r"""List runs, newest first.
+    """List runs, newest first.
 
     \b
     Example:
@@ -228,7 +228,7 @@ def list_runs(**options: Any) -> int:
 @_json
 @_store
 def show(run_id: str, as_json: bool, store: str | None) -> int:
-    r"""Show a run: status, progress, each operation with its attempts.
+    """Show a run: status, progress, each operation with its attempts.
 
     \b
     Example:
@@ -244,7 +244,7 @@ def show(run_id: str, as_json: bool, store: str | None) -> int:
 @_json
 @_store
 def trace(run_id: str, as_json: bool, store: str | None) -> int:
-    r"""Show the time line of a run: its records and lives.
+    """Show the time line of a run: its records and lives.
 
     \b
     Example:
@@ -261,7 +261,7 @@ def trace(run_id: str, as_json: bool, store: str | None) -> int:
 @_json
 @_store
 def logs(run_id: str, step: str | None, as_json: bool, store: str | None) -> int:
-    r"""Print what loggers said beside the steps of a run.
+    """Print what loggers said beside the steps of a run.
 
     \b
     Example:
@@ -278,7 +278,7 @@ def logs(run_id: str, step: str | None, as_json: bool, store: str | None) -> int
 @_json
 @_store
 def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -> int:
-    r"""Wait until a run has ended; exit with its code.
+    """Wait until a run has ended; exit with its code.
 
     \b
     Example:
@@ -302,7 +302,7 @@ def wait(run_id: str, timeout: float | None, as_json: bool, store: str | None) -
 @click.option("--drain", is_flag=True, help="End when nothing is open or due.")
 @_store
 def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], drain: bool, store: str | None) -> int:
-    r"""Drive every due or interrupted run of these apps until told to stop.
+    """Drive every due or interrupted run of these apps until told to stop.
 
     \b
     Example:
@@ -317,7 +317,7 @@ def worker(apps: tuple[str, ...], concurrency: int, queues: tuple[str, ...], dra
 @_json
 @_store
 def doctor(as_json: bool, store: str | None) -> int:
-    r"""Check the store and every run in it against what Stepwell promises.
+    """Check the store and every run in it against what Stepwell promises.
 
     Exit code 0: all is well; 1: something is wrong, or a run is stuck (blocked, or interrupted with no worker that
     would go on with it), with the command that helps; 7: the store cannot be used.
@@ -340,7 +340,7 @@ def doctor(as_json: bool, store: str | None) -> int:
 @_dry
 @_store
 def gc(**options: Any) -> int:
-    r"""Take away ended runs, then large values that nobody refers to.
+    """Take away ended runs, then large values that nobody refers to.
 
     \b
     Example:
@@ -356,7 +356,7 @@ def gc(**options: Any) -> int:
 @_json
 @_store
 def check(app: str, as_json: bool, store: str | None) -> int:
-    r"""Say what an app's code, as it is now, means for each of its open runs; run nothing, write nothing.
+    """Say what an app's code, as it is now, means for each of its open runs; run nothing, write nothing.
 
     SAFE: all that is on record is used. CHANGED: operations were added, removed, moved or renamed. BROKEN: the run
     would be blocked; exit code 2.
@@ -383,7 +383,7 @@ def check(app: str, as_json: bool, store: str | None) -> int:
 @click.option("-o", "file", type=click.Path(dir_okay=False), help="Write to this file.")
 @_store
 def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
-    r"""Write a run with all its records, or its history as events, as one JSON document.
+    """Write a run with all its records, or its history as events, as one JSON document.
 
     \b
     Example:
@@ -406,7 +406,7 @@ def export(run_id: str, form: str, file: str | None, store: str | None) -> int:
 @click.option("--no-compare", is_flag=True, help="Results may differ from seed to seed.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 def simulate(target: str, **options: Any) -> int:
-    r"""Run a function through seeded crashes, in memory and in virtual time; exit 1 if it breaks a promise.
+    """Run a function through seeded crashes, in memory and in virtual time; exit 1 if it breaks a promise.
 
     \b
     Example:

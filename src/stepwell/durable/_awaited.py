@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from stepwell.runtime._open import op_end
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -54,7 +56,7 @@ class Awaited(Coroutine[Any, Any, Any]):
         self._begun = True
         loop = self._life.loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._life.op_end, self._branch)
+            loop.call_soon_threadsafe(op_end, self._life, self._branch)
 
     def __del__(self) -> None:
         if self._begun:

@@ -12,6 +12,8 @@ from stepwell.errors import ValidationError
 P = ParamSpec("P")
 T = TypeVar("T")
 _COROUTINE = inspect.CO_COROUTINE
+ANY_NUMBER = 1000
+"""Positional arguments that a callable with ``*args`` takes."""
 
 
 class Bound(Generic[T]):
@@ -135,7 +137,7 @@ def positional(func: Callable[..., Any]) -> tuple[int, int]:
     fewest = most = 0
     for parameter in parameters:
         if parameter.kind is parameter.VAR_POSITIONAL:
-            most += 1000
+            most += ANY_NUMBER
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             most += 1
             fewest += parameter.default is parameter.empty

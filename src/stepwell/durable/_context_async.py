@@ -23,6 +23,7 @@ from stepwell.durable.config import InvokeConfig
 from stepwell.errors import ValidationError
 from stepwell.runtime._drive_async import drive_async
 from stepwell.runtime._live_async import undo_keys_async
+from stepwell.runtime._open import op_begin, op_end
 from stepwell.serde import capture
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class AsyncDurableContext(Operations):
 
     def _go(self, flow: Flow[Any], crew: Any = None) -> Any:
         life, branch = self._scope.life, self._scope.branch
-        life.op_begin(branch)
+        op_begin(life, branch)
         return Awaited(self._run(flow, crew), flow, life, branch)
 
     async def _run(self, flow: Flow[Any], crew: Any) -> Any:
@@ -69,7 +70,7 @@ class AsyncDurableContext(Operations):
         try:
             return await drive_async(self._scope, flow, crew)
         finally:
-            life.op_end(branch)
+            op_end(life, branch)
 
     def _value(self, value: Any) -> Any:
         return _given(value)
@@ -348,7 +349,7 @@ class AsyncDurableContext(Operations):
     async def rollback(self) -> None:
         """Undo what this scope has done and can be undone, last first, now."""
         keys = await self._go(self._rollback_keys())
-        self._scope.life.op_begin(self._scope.branch)
+        op_begin(self._scope.life, self._scope.branch)
         # An undo that has begun is not cut short: were the run cancelled meanwhile, it would begin again.
         undoing = asyncio.ensure_future(undo_keys_async(self._scope, keys))
         cancelled: asyncio.CancelledError | None = None
@@ -360,7 +361,7 @@ class AsyncDurableContext(Operations):
                     cancelled = error
             undoing.result()
         finally:
-            self._scope.life.op_end(self._scope.branch)
+            op_end(self._scope.life, self._scope.branch)
         if cancelled is not None:
             raise cancelled
 

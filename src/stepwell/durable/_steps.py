@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell import serde
 from stepwell.core import US, StepWanted
-from stepwell.durable._bound import Binder, Bound, described, is_async_callable, positional
+from stepwell.durable._bound import ANY_NUMBER, Binder, Bound, described, is_async_callable, positional
 from stepwell.durable._capture import StepLines, install
 from stepwell.durable._codec import codec_for
 from stepwell.durable._duration import to_seconds
@@ -100,7 +100,8 @@ def function_of(func: Any, method: str) -> tuple[Callable[..., Any], str | None,
         raise ValidationError(
             f"{name or 'the function'} needs arguments: write context.{method}({name or 'f'}(...)) with a durable_step"
         )
-    return func, None, name, most > 0
+    # One whose only parameter has a default has it for a reason of its own, as in ``lambda i=i: work(i)``.
+    return func, None, name, fewest > 0 or most >= ANY_NUMBER
 
 
 def default_retry(context: Operations) -> Planner:

@@ -28,6 +28,10 @@ class LifeOver(Suspend):
         self.cause = cause
 
 
+class Leaving(LifeOver):
+    """The process stops in good order: what ends now is still recorded, and nothing new begins."""
+
+
 class Unwinding(Suspend):
     """The run is to end early (cancelled, timed out): the handler is left, then finished steps are undone."""
 

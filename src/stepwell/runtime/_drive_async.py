@@ -22,6 +22,7 @@ from stepwell.core import (
 from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._bodies_async import call_async
 from stepwell.runtime._drive import QUICK, enter_watched, followed, inner_scope, may_end_inside, scope_done
+from stepwell.runtime._open import op_enter, op_leave
 from stepwell.runtime._parking_async import (
     await_outside_async,
     cancelled,
@@ -88,7 +89,7 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
     # A branch's own scope is no operation in it.
     is_operation = scope.branch.key != effect.want.want.key
     if is_operation:
-        scope.life.op_enter(scope.branch)
+        op_enter(scope.life, scope.branch)
     try:
         watch = scope.life.watch
         if watch is None or effect.want.virtual:
@@ -106,7 +107,7 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
     finally:
         inner.closed = True
         if is_operation:
-            scope.life.op_leave(scope.branch)
+            op_leave(scope.life, scope.branch)
 
 
 ASYNC: dict[type, Callable[[Scope, Any], Any]] = {

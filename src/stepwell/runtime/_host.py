@@ -26,7 +26,7 @@ from stepwell.core import (
 )
 from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Suspend, UsageError
 from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
-from stepwell.runtime._api import LifeOver
+from stepwell.runtime._api import Leaving, LifeOver
 from stepwell.runtime._life import Life
 from stepwell.runtime._live import Ending, live
 from stepwell.runtime._nobody import NOBODY, NoChildren
@@ -123,13 +123,16 @@ class Host:
             self.pulse.start()
 
     def stop(self, grace: float) -> None:
-        """Give back every run that is held, then end every thread. Idempotent; takes some ``grace`` seconds at most."""
+        """Give back every run that is held, then end every thread. Idempotent; takes some ``grace`` seconds at most.
+
+        Bodies that are under way have that long to end, and what ends is recorded; nothing new begins.
+        """
         with self._lock:
             if self._stopped:
                 return
             self._stopped = True
         for life in list(self.lives.values()):
-            life.stop(LifeOver("the engine stops"))
+            life.stop(Leaving("the engine stops"))
         end = self.clock.monotonic() + grace
         while self.lives and self.clock.monotonic() < end:
             self.store.wait(0.02)

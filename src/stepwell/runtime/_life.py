@@ -23,13 +23,14 @@ from stepwell.core import (
     SignalTaken,
     SignalTimedOut,
     StepFailed,
+    StepRetryPlanned,
     StepSucceeded,
     WaitEnded,
     fold_all,
 )
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
-from stepwell.runtime._api import BranchOver, LifeOver, Unwinding
+from stepwell.runtime._api import BranchOver, Leaving, LifeOver, Unwinding
 from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
@@ -38,7 +39,7 @@ from stepwell.runtime._wait import Wait
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stepwell.core import AnyRecord, Payload, RunState
     from stepwell.journal import HotChange, Lease, Note, Outgoing, Ticket
@@ -53,6 +54,8 @@ ENDS = frozenset({
     InvokeSucceeded, InvokeFailed, SignalTaken, SignalTimedOut,
 })  # fmt: skip
 """Records after which an operation has ended; a branch that has queued its own can be let go of no more."""
+ENDS_OF_ATTEMPTS = ENDS | {StepRetryPlanned}
+"""Records of work that is done, whether or not there will be more of it."""
 
 
 class Life:
@@ -186,7 +189,9 @@ class Life:
     def writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
         """Raise if this branch may not write these. Under ``lock``."""
         over = self.over
-        if over is not None and type(over) is not Unwinding:
+        # A body that ends while its process leaves has done its work: without its record it would be done again.
+        done = type(over) is Leaving and bool(records) and type(records[-1]) in ENDS_OF_ATTEMPTS
+        if over is not None and type(over) is not Unwinding and not done:
             raise over
         if branch is None:
             return
@@ -288,8 +293,12 @@ class Life:
         for branch in list(self.branches):
             if branch.gate is not None:
                 branch.gate.open()
-        if self.is_async and self.root.task is not None and self.over is not None:
+        if self.is_async and self.root.task is not None and self.over is not None and not self._may_finish():
             self._nudge_root(10)
+
+    def _may_finish(self) -> bool:
+        """Async: the process leaves, and a body is under way that is let come to its end."""
+        return type(self.over) is Leaving and any(branch.open > branch.waiting for branch in self.branches)
 
     def _nudge_root(self, rounds: int) -> None:
         """What the handler awaits outside operations is dropped: cancel it if it does not unwind by itself."""
@@ -437,57 +446,6 @@ class Life:
             self.over = None
             self.rolling_back = True
             self._parked, self._unpark = False, True
-
-    def op_begin(self, branch: Branch) -> None:
-        """Async: one more operation is under way."""
-        with self.lock:
-            branch.open += 1
-            self.busy_again(branch)
-
-    def op_end(self, branch: Branch) -> None:
-        """Async: an operation has ended. Whether the branch waits now shows when what awaited it has gone on."""
-        self._one_less(branch)
-
-    def op_enter(self, branch: Branch) -> None:
-        """Async: an operation runs code of its own in this branch (a child context): what that code has under way
-        counts from here on, not the operation.
-        """
-        self._one_less(branch)
-
-    def op_leave(self, branch: Branch) -> None:
-        """Async: that code is left."""
-        self.op_begin(branch)
-
-    def _one_less(self, branch: Branch) -> None:
-        with self.lock:
-            branch.open -= 1
-        if branch.open and branch.waiting == branch.open and not branch.settling and self.loop is not None:
-            branch.settling = True
-            self.loop.call_soon(self._settle, branch, branch.open, 10)
-
-    def _settle(self, branch: Branch, seen: int, rounds: int) -> None:
-        """After some turns of the loop without a new operation, what is left of the branch waits."""
-        if rounds and branch.open == seen and branch.waiting == branch.open and self.loop is not None:
-            self.loop.call_soon(self._settle, branch, seen, rounds - 1)
-            return
-        branch.settling = False
-        if self.over is not None or branch.gone:
-            return
-        with self.lock:
-            self.idle_if_waiting(branch)
-            wait = next(iter(self.waits), None)
-            ticket = self.park_ticket(()) if wait is not None else None
-        if ticket is not None and wait is not None:
-            from stepwell.runtime._parking_async import park_later
-
-            self.spawn_own(park_later(self, wait, ticket))
-
-    def spawn_own(self, work: Coroutine[Any, Any, None]) -> None:
-        """Async: a task of the life's own."""
-        assert self.loop is not None
-        task = self.loop.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
 
     def suspended(self) -> None:
         """`Parked` with release is durable: unwind the frames."""

@@ -87,7 +87,7 @@ class Observer:
         """Records are durable."""
 
     def on_replay(self, life: Life, op: Op) -> None:
-        """Code asks for an operation that an earlier life began and that is still open."""
+        """Code asks for an operation that an earlier life began and that is still open; ``op``: as it was then."""
 
     def on_body_start(self, body: BodyView) -> Any:
         """A body begins. What is returned is given to ``on_body_end``."""
@@ -115,8 +115,10 @@ class Watch:
         self._queued = self._delivered = 0
         self._deliverer: int | None = None
         self._begun = False
-        self._unseen = {op.key for op in life.run.ops.values() if op.status in ("started", "planned")}
-        """Operations that were open when the life began and that its code has not asked for yet."""
+        self._unseen = {op.key: copied(op) for op in life.run.ops.values() if op.status in ("started", "planned")}
+        """Operations that were open when the life began and that its code has not asked for yet, as they were then."""
+        self._news = 0
+        """Batches of the queue that are older than the life."""
 
     # -- under the writer's mutex
 
@@ -152,8 +154,11 @@ class Watch:
         """The life begins on this thread."""
         with self._turn:
             queued = list(self._queue)
+            self._news = len(queued)
         news = tuple(change for committed in queued for change in committed.changes if change.op is not None)
-        self._unseen -= {change.op.key for change in news if change.op is not None and change.op.ended}
+        for change in news:
+            if change.op is not None and change.op.ended:
+                self._unseen.pop(change.op.key, None)
         for observer in self._observers:
             self._tell(observer, "on_life_start", self._life, news)
         self._begun = True
@@ -171,11 +176,13 @@ class Watch:
         """Code asks for an operation."""
         if key in self._unseen:
             self.deliver()
-            self._unseen.discard(key)
-            op = self._life.run.ops[key]
-            if not op.ended:
-                for observer in self._observers:
-                    self._tell(observer, "on_replay", self._life, copied(op))
+            self._replayed(key)
+
+    def _replayed(self, key: str) -> None:
+        op = self._unseen.pop(key, None)
+        if op is not None:
+            for observer in self._observers:
+                self._tell(observer, "on_replay", self._life, op)
 
     def deliver(self) -> None:
         """Call the hooks of all that is committed; on return they have been called (but see `LONGEST_HOLD`)."""
@@ -193,6 +200,7 @@ class Watch:
             self._deliverer = me
         try:
             while (committed := self._next()) is not None:
+                self._announce(committed)
                 for observer in self._observers:
                     self._tell(observer, "on_commit", committed)
         finally:
@@ -200,6 +208,15 @@ class Watch:
                 if self._deliverer == me:
                     self._deliverer = None
                 turn.notify_all()
+
+    def _announce(self, committed: Committed) -> None:
+        """What ends before its code has asked for it (a branch that is let go of) has been open until now."""
+        if self._news:
+            self._news -= 1
+        elif self._unseen:
+            for change in committed.changes:
+                if change.op is not None:
+                    self._replayed(change.op.key)
 
     def _next(self) -> Committed | None:
         """The next batch; with None this thread is the deliverer no more, in one step with finding nothing."""

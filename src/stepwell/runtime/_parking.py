@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stepwell.core import US
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
-from stepwell.runtime._api import BranchUnwound, ReplayEnd, Unwinding
+from stepwell.runtime._api import BranchUnwound, Leaving, ReplayEnd, Unwinding
 
 if TYPE_CHECKING:
     from stepwell.core import AnyRecord, Await, EndOutside, OpenOutside, Park, StartChild, TakeSignal
@@ -25,8 +25,8 @@ def park(scope: Scope, effect: Park) -> None:
     life, branch, until, records = scope.life, scope.branch, effect.until, effect.records
     if life.replay_only:
         raise ReplayEnd
-    if records and type(life.over) is Unwinding:
-        # The attempt is over, whatever becomes of the run: an undo would begin it again.
+    if records and type(life.over) in (Unwinding, Leaving):
+        # The attempt is over, whatever becomes of the run: an undo, or another process, would begin it again.
         life.commit(branch, records)
         records = ()
     while until > life.store.now():

@@ -10,7 +10,8 @@ from stepwell.core import US, OperationCancelled
 from stepwell.errors import Suspend
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
-from stepwell.runtime._api import ReplayEnd, Unwinding
+from stepwell.runtime._api import Leaving, ReplayEnd, Unwinding
+from stepwell.runtime._open import op_begin, op_end
 from stepwell.runtime._parking import parked
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ async def park_async(scope: Scope, effect: Park) -> None:
         raise ReplayEnd
     wait: Wait | None = None
     try:
-        if records and type(life.over) is Unwinding:
+        if records and type(life.over) in (Unwinding, Leaving):
             await life.commit_async(branch, records)
             records = ()
         while until > life.store.now():
@@ -114,7 +115,7 @@ async def block_async(life: Life, wait: Wait) -> None:
 async def join_async(scope: Scope, task: asyncio.Task[Any]) -> None:
     """Wait in a branch for a task of the same run, as an operation waits: the run may be parked meanwhile."""
     life, branch = scope.life, scope.branch
-    life.op_begin(branch)
+    op_begin(life, branch)
     try:
         while not task.done():
             with life.lock:
@@ -131,7 +132,7 @@ async def join_async(scope: Scope, task: asyncio.Task[Any]) -> None:
                 with life.lock:
                     life.wait_end(wait)
     finally:
-        life.op_end(branch)
+        op_end(life, branch)
 
 
 def _task_ended(life: Life, wait: Wait, _task: asyncio.Task[Any]) -> None:

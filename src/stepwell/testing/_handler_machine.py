@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 RUN = "simulated"
 """The id of the run: the same for every seed, since values of ``context.random()`` hang on it."""
-NAP = 0.25
+NAP = 1.0
+"""Virtual seconds between two looks of the coordinator while lives are led."""
 MOST_PROCESSES = 2_000
 MOST_NAPS = 200_000
 
