@@ -377,7 +377,7 @@ class Host:
     def forget(self, life: Life) -> None:
         """The life has ended."""
         life.ended = True
-        life.do_later()
+        life.outside.do_later()
         if self.lives.get(life.run.id) is life:
             del self.lives[life.run.id]
         if not self.forked:

@@ -30,7 +30,7 @@ from stepwell.core import (
 )
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged, Line, Park, Unpark
-from stepwell.runtime._api import BranchOver, Leaving, LifeOver, ReplayEnd, Unwinding
+from stepwell.runtime._api import BranchOver, Leaving, LifeOver, Unwinding
 from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
@@ -106,10 +106,6 @@ class Life:
         """When the run times out, if ever."""
         self.driver: threading.Thread | asyncio.Task[Any] | None = None
         """Who runs the handler: a run is kept only while it lives (ENGINE.md §2)."""
-        self.later: list[Callable[[], None]] = []
-        """What is done once the operation at hand waits: an invoked run is driven from then on, so that it does not end
-        before whoever invoked it has parked, and journals do not depend on which thread was quicker.
-        """
         self.ended = False
         self.quiet_gate = host.threads.gate()
         """Opened when no branch but the handler's own is left."""
@@ -158,8 +154,6 @@ class Life:
 
     def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
         """Write these with the run's next commit."""
-        if self.follower is not None:
-            return
         self.line.ride(records, notes, blobs)
         self.host.flush_soon(self)
 
@@ -194,8 +188,6 @@ class Life:
 
     def writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
         """Raise if this branch may not write these. Under ``lock``."""
-        if self.follower is not None:
-            raise ReplayEnd
         over = self.over
         # A body that ends while its process leaves has done its work: without its record it would be done again.
         done = type(over) is Leaving and bool(records) and type(records[-1]) in ENDS_OF_ATTEMPTS
@@ -358,11 +350,6 @@ class Life:
             branch.idle = True
             if branch.counted:
                 self.busy -= 1
-
-    def do_later(self) -> None:
-        """It waits, or the life is over."""
-        while self.later:
-            self.later.pop(0)()
 
     def wait_end(self, wait: Wait) -> None:
         """It goes on. Under ``lock``. Idempotent."""

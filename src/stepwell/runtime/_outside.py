@@ -34,7 +34,7 @@ from stepwell.journal import RUN_DOOR, DoorRow, Outgoing, Park, Unpark
 from stepwell.runtime._inbox import CHILD, ChildFact, blobs_of, decode_fact, encode_fact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from stepwell.core import Wanted
     from stepwell.journal import Fact, HotChange, Ticket
@@ -75,6 +75,10 @@ class Outside:
         """How many signals are given away or about to be, by name."""
         self._newest = 0
         """Number of the newest fact that was queued as a record."""
+        self.later: list[Callable[[], None]] = []
+        """What is done once the operation at hand waits: an invoked run is driven from then on, so that it does not end
+        before whoever invoked it has parked, and journals do not depend on which thread was quicker.
+        """
         self._topics: dict[str, dict[Wait, None]] = {}
         self._coming: Counter[str] = Counter()
         """Topics of what is queued as records and not folded, or not reacted to, yet."""
@@ -251,6 +255,11 @@ class Outside:
         return (Outgoing(started.parent, CHILD, record.at, data),)
 
     # -- waits
+
+    def do_later(self) -> None:
+        """The operation waits, or the life is over."""
+        while self.later:
+            self.later.pop(0)()
 
     def watch(self, wait: Wait) -> None:
         """The wait is to be looked at when something with one of its topics comes. Under ``lock``."""

@@ -108,7 +108,7 @@ def await_outside(scope: Scope, effect: Await) -> None:
             return
         wait = life.wait_begin(branch, effect.want.key, effect.until, topics=effect.topics, ready=effect.ready)
         ticket = life.park_ticket(effect.records)
-    life.do_later()
+    life.outside.do_later()
     if ticket is not None and not settle_parking(life, wait, ticket):
         return
     unwind_if_wanted(life, wait)

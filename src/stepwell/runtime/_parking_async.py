@@ -155,7 +155,7 @@ async def await_outside_async(scope: Scope, effect: Await) -> None:
             return
         wait = life.wait_begin(branch, effect.want.key, effect.until, topics=effect.topics, ready=effect.ready)
         ticket = life.park_ticket(effect.records)
-    life.do_later()
+    life.outside.do_later()
     try:
         if ticket is None or await settle_parking_async(life, wait, ticket):
             await block_async(life, wait)

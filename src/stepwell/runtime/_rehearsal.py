@@ -13,15 +13,20 @@ import msgspec
 
 from stepwell.errors import Suspend
 from stepwell.journal import Lease
+from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._life import Life
 from stepwell.runtime._live import current_life
 from stepwell.runtime._live_async import call_program, settle_tasks
 from stepwell.serde import current_redactor
 
 if TYPE_CHECKING:
-    from stepwell.core import Done, Failed, RunState
+    from collections.abc import Sequence
+
+    from stepwell.core import AnyRecord, Done, Failed, RunState
+    from stepwell.journal import Note
     from stepwell.runtime._api import Follower, Program
     from stepwell.runtime._host import Host
+    from stepwell.runtime._scope import Branch
 
 
 class Rehearsed(msgspec.Struct, frozen=True):
@@ -34,12 +39,23 @@ class Rehearsed(msgspec.Struct, frozen=True):
     undos: frozenset[str]
 
 
+class _Rehearsal(Life):
+    """Its line refuses."""
+
+    def ride(self, records: Sequence[AnyRecord], notes: Sequence[Note] = (), blobs: Sequence[bytes] = ()) -> None:
+        """Nothing that is said along the way is kept."""
+
+    def writable(self, branch: Branch | None, records: Sequence[AnyRecord]) -> None:
+        """Never."""
+        raise ReplayEnd
+
+
 def rehearse(host: Host, run: RunState, program: Program, follower: Follower) -> Rehearsed:
     """Replay ``run`` against ``program`` on this thread; ``run`` itself is not changed.
 
     Finished scopes are entered only where a life would look for undo functions in them: in a run that is to be undone.
     """
-    life = Life(host, run, Lease(run.id, host.worker, epoch=run.epoch), program, hold=0)
+    life = _Rehearsal(host, run, Lease(run.id, host.worker, epoch=run.epoch), program, hold=0)
     life.replay_only, life.follower = True, follower
     life.look_inside = run.rollback is not None or run.cancel is not None
     tokens = (current_redactor.set(life.redactor), current_life.set(life))
