@@ -37,6 +37,10 @@ def nothing() -> None:
     return None
 
 
+def giver(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
 def raiser(error: BaseException) -> Callable[[], Any]:
     def body() -> Any:
         raise error

@@ -69,15 +69,22 @@ class Strand:
         except BaseException as error:
             life.stop(LifeOver("interrupted", error))
         with life.lock:
-            self.done = True
-            for wait in self._waiters:
-                life.wait_end(wait)
+            self._finish()
             life.branch_remove(self.branch)
             quiet = len(life.branches) <= 1
-        for wait in self._waiters:
-            wait.wake()
+        self._wake()
         if quiet:
             life.quiet_gate.open()
+
+    def _finish(self) -> None:
+        """It has ended, or was let go of: nobody waits for it any longer. Under the life's lock."""
+        self.done = True
+        for wait in self._waiters:
+            self._scope.life.wait_end(wait)
+
+    def _wake(self) -> None:
+        for wait in self._waiters:
+            wait.wake()
 
     def join(self, scope: Scope) -> None:
         """Wait on ``scope``'s branch until it is done; run it here if no thread is free.
@@ -111,14 +118,19 @@ class Strand:
             op = life.run.ops.get(self._key)
             if op is not None and op.ended:
                 # A replay: its own thread may not have found that out yet.
-                self.cancelled = self.cancelled or op.status == "cancelled"
+                if op.status == "cancelled":
+                    self.cancelled = True
+                    self._finish()
                 return self.cancelled
             if self.done or self.branch.ended or self.branch.let_go:
                 return self.cancelled
             life.let_go([self.branch])
             record = OperationCancelled(life.store.now(), self._key, self._kind if op is None else op.kind)
             ticket = life.outside.cancel_locked(record)
-        self.cancelled = True
+            self.cancelled = True
+            # Its thread may never end, and counts no more: who waits for it would wait for nothing.
+            self._finish()
+        self._wake()
         life.settle(ticket)
         if op is not None and op.child is not None:
             life.host.children.cancel(op.child)
