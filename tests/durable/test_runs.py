@@ -31,6 +31,7 @@ from stepwell.durable import (
     NestedStepError,
     ParallelBranch,
     SerDesError,
+    StepContext,
     StepError,
     StepInterruptedError,
     StepTimeoutError,
@@ -702,6 +703,22 @@ def test_steps_in_another_process(run: Run) -> None:
         return context.step(partial(double, 21), name="double", executor="process")
 
     assert run(handler) == 42
+
+
+def on_the_second_attempt(context: StepContext) -> list[Any]:
+    if context.attempt == 1:
+        raise ValueError("not yet")
+    return [context.attempt, context.idempotency_key]
+
+
+def test_a_step_in_another_process_knows_its_attempt(run: Run) -> None:
+    @durable_execution
+    def handler(event: Any, context: Any) -> Any:
+        return context.step(
+            on_the_second_attempt, name="s", executor="process", retry=Retry(2, delay=0), idempotency_key="{run_id}-{name}"
+        )
+
+    assert run(handler, id="r") == [2, "r-s"]
 
 
 def test_a_transactional_body_may_not_write_to_the_store_otherwise(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def step_wanted(  # the keywords of `step`
         transactional=settings.transactional,
     )
     if settings.executor is not None and settings.executor != "thread":
-        body.remote = remote(func, takes_context, (life.run.id, name, key))
+        body.remote = remote(func, takes_context, (life.run.id, name, key, settings.idempotency_key))
     if settings.transactional and life.is_async:
         raise UsageError("transactional steps need a sync durable function")
     if settings.transactional is True and life.store.kind == "memory":
@@ -260,7 +260,7 @@ def last_heartbeat(attempt: Attempt) -> Any:
 
 
 def remote(
-    func: Callable[..., Any], takes_context: bool, about: tuple[str, str | None, str]
+    func: Callable[..., Any], takes_context: bool, about: tuple[str, str | None, str, str | None]
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """A body for an executor outside this process. The function travels by its name.
 
@@ -301,15 +301,20 @@ def importable(module: str, qualname: str) -> Any:
 
 
 def call_elsewhere(
-    reference: tuple[str, str], about: tuple[str, str | None, str] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    attempt: int,
+    reference: tuple[str, str],
+    about: tuple[str, str | None, str, str | None] | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Any:
     """In another process: call the step's function with a context of its own, which belongs to no engine there."""
     target = importable(*reference)
     target = getattr(target, "func", target)
     if about is None:
         return target(*args, **kwargs)
-    run_id, name, key = about
-    context = StepContext(Logger({"run_id": run_id, "key": key}), 1, run_id=run_id, name=name, key=key)
+    run_id, name, key, template = about
+    logger = Logger({"run_id": run_id, "key": key})
+    context = StepContext(logger, attempt, run_id=run_id, name=name, key=key, _template=template)
     return target(context, *args, **kwargs)
 
 

@@ -100,7 +100,7 @@ class Body:
         self.finish = finish
         """For polls: the new state to (stop, delay in seconds)."""
         self.remote = remote
-        """For executors outside this process: function (its first argument the step's context), arguments, keywords."""
+        """For executors outside this process: function, arguments behind its first (the attempt's number), keywords."""
 
 
 class ScopeBody(Protocol):

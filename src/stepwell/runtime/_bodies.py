@@ -79,7 +79,7 @@ def elsewhere(attempt: Attempt, body: Body) -> Any:
     assert body.remote is not None
     func, args, kwargs = body.remote
     executor = attempt.scope.life.host.executor(body.executor)
-    return executor.call(func, args, kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
+    return executor.call(func, (attempt.attempt, *args), kwargs, timeout=body.timeout, name=attempt.name or attempt.key)
 
 
 class _Reply:
