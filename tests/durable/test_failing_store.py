@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Engine, Retry, durable_execution, durable_step
-from stepwell.core import CancelRequested, StepSucceeded
+from stepwell.core import CancelRequested, Parked, StepSucceeded
 from stepwell.errors import Corrupt, JournalError
 from stepwell.runtime import CANCEL, encode_cancel
 
@@ -56,6 +56,34 @@ def test_a_refused_write_is_no_error_of_the_step(run: Run, monkeypatch: pytest.M
     assert run.engine.get_run("r").status == "interrupted"
     assert run(handler, id="r") == 100_000
     assert run.keys("r", "StepRetryPlanned") == []
+
+
+def holds_park(batches: Any) -> bool:
+    return any(isinstance(record, Parked) for batch in batches for record in batch.records)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_park_that_is_refused_has_not_given_the_run_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    """Else it was called waiting by its life and running by the store, and nobody would ever take it up."""
+
+    @durable_execution(name="f", hold=0)
+    def handler(event: Any, context: Any) -> str:
+        context.wait(0.001)
+        return "done"
+
+    @durable_execution(name="f", hold=0)
+    async def handler_async(event: Any, context: Any) -> str:
+        await context.wait(0.001)
+        return "done"
+
+    function = handler_async if is_async else handler
+    fail_once(monkeypatch, run.engine.store, "batch_commit", holds_park)
+    with pytest.raises(JournalError, match=FULL):
+        run(function, id="r")
+    assert run.engine.get_run("r").status == "interrupted"
+    assert run(function, id="r") == "done"
 
 
 def test_a_value_that_cannot_be_read_just_now_is_no_error_of_the_step(

@@ -225,6 +225,9 @@ class Life:
     def fail(self, error: JournalError) -> LifeOver:
         """The life is over because it cannot write; sticky."""
         what = "lease lost" if isinstance(error, Fenced) else "store failed"
+        with self.lock:
+            if type(self.over) is Suspend:
+                self.over = None  # the park that it stood for has not been written: nobody has given the run up
         return self.stop(LifeOver(what, error))  # type: ignore[return-value]
 
     @contextmanager
