@@ -93,6 +93,11 @@ class RunState:
         """Lives in a row that lost their lease without dying."""
 
     @property
+    def deadline(self) -> int | None:
+        """When the run times out, if ever."""
+        return None if self.started is None else self.started.deadline
+
+    @property
     def input(self) -> Payload:
         """The recorded input."""
         return None if self.started is None else self.started.input
