@@ -86,6 +86,28 @@ def test_a_park_that_is_refused_has_not_given_the_run_up(
     assert run(function, id="r") == "done"
 
 
+def test_a_lease_that_cannot_be_handed_back_is_handed_back_later(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others leave the runs of a living worker alone, so nobody would ever take the run up again."""
+    true, refused = run.engine.store.batch_commit, list[int]()
+
+    def full(batches: Any) -> Any:
+        if refused or holds_success(batches):
+            refused.append(1)
+            raise JournalError(FULL)
+        return true(batches)
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> int:
+        return int(context.step(lambda: 1, name="s"))
+
+    monkeypatch.setattr(run.engine.store, "batch_commit", full)
+    with pytest.raises(JournalError, match=FULL):
+        run(handler, id="r")
+    assert len(refused) >= 2, "the release was refused, too"
+    monkeypatch.setattr(run.engine.store, "batch_commit", true)
+    assert run(handler, id="r") == 1
+
+
 def test_a_value_that_cannot_be_read_just_now_is_no_error_of_the_step(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
