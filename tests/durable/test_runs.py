@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -738,6 +739,65 @@ def test_a_transactional_body_may_not_write_to_the_store_otherwise(tmp_path: Pat
             engine.run(handler)
     finally:
         engine.stop()
+
+
+def test_a_queued_body_does_not_begin_once_its_branch_was_let_go_of() -> None:
+    engine, gate, begun = Engine("memory://queued", max_threads=1), threading.Event(), list[str]()
+
+    def held() -> None:
+        begun.append("held")
+        gate.wait()
+
+    def queued() -> None:
+        begun.append("queued")
+
+    async def quick() -> str:
+        return "quick"
+
+    async def until_held(context: Any) -> str:
+        while not begun:
+            await asyncio.sleep(0)
+        return str(await context.step(quick, name="quick"))
+
+    @durable_execution
+    async def handler(event: Any, context: Any) -> Any:
+        config = ParallelConfig(completion_config=CompletionConfig.first_successful())
+        branches = [lambda c: c.step(held, name="held"), lambda c: c.step(queued, name="queued"), until_held]
+        return (await context.parallel(branches, config=config)).get_results()
+
+    try:
+        assert engine.run(handler) == ["quick"]
+        gate.set()
+        after = threading.Event()
+        engine.host.submit_for_loop(after.set)
+        assert after.wait(10)
+        assert begun == ["held"]
+    finally:
+        gate.set()
+        engine.stop()
+
+
+def test_a_cancelled_run_does_not_wait_for_branches_that_no_thread_is_free_for() -> None:
+    """The only thread drives the run: a branch that it has queued would never begin, and never end."""
+    engine, begun = Engine("memory://only", max_threads=1), threading.Event()
+
+    @durable_execution(name="only")
+    def handler(event: Any, context: Any) -> Any:
+        def body(step_context: Any) -> None:
+            handle.cancel()
+            begun.set()
+            step_context.check()
+
+        handle = engine.get_run(context.run_id)
+        return context.map([1, 2, 3], lambda c, item: c.step(body, name="s", retry=NEVER), name="m").get_results()
+
+    try:
+        handle = engine.start_run(handler, id="r")
+        with pytest.raises(RunCancelled):
+            handle.result(timeout=20)
+        assert begun.is_set()
+    finally:
+        engine.stop(grace=0.1)
 
 
 def test_a_run_without_an_id_can_be_watched(run: Run) -> None:

@@ -23,7 +23,7 @@ from stepwell.core import (
     Rebuild,
     Ride,
 )
-from stepwell.errors import NonDeterminismError
+from stepwell.errors import NonDeterminismError, Suspend
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
 from stepwell.runtime._api import BranchUnwound, ReplayEnd, Unwinding
@@ -56,6 +56,10 @@ def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
             sent = perform(scope, effect) if perform is not None else crew.perform(effect)  # type: ignore[union-attr]
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    except Suspend:
+        if crew is not None:
+            crew.leave()
+        raise
 
 
 # -- effects that never wait, for both
