@@ -154,6 +154,8 @@ class _Here:
         self.tale = tale
         self.process: Process = life.host.process  # type: ignore[attr-defined]
         self.life = life.lease.epoch
+        if life.ended and not self.process.dead:
+            tale.say("after", found.key, f"attempt {found.attempt} begins after its life has ended")
         self.key = found.key
         self.attempt = found.attempt
 
@@ -191,6 +193,8 @@ def run_far(context: Any, *, run_id: str, once: bool, name: str, fails: int, slo
     tale, key, attempt = tales[run_id], context.key, context.attempt
     held = process.host.lives.get(run_id)
     life = 0 if held is None else held.lease.epoch
+    if held is None:
+        tale.say("after", key, f"attempt {attempt} begins after its life has ended")
     tale.body_begins(process.name, life, key, attempt, once=once)
     seconds = tale.world.lingers(process)
     if attempt <= dies and attempt % 2:

@@ -86,14 +86,14 @@ class Process:
         if self.loop is not None and any([pool.run_here() for pool in self.pools[1:]]):
             return True
         world, host = self.world, self.host
-        before = world.appends, len(world.found), [life.over for life in host.lives.values()]
+        before = self._seen()
         self.idling = True
         try:
             now = host.clock.monotonic()
             if now >= self._next_beat and host._registered:
                 self._next_beat = now + BEAT
                 self.real.worker_beat(host.worker)
-            if host.lives and not self.writer.mutex.locked:
+            if (host.lives or host.unreleased) and not self.writer.mutex.locked:
                 host.pulse.flush(now + 1)
                 host.pulse.look()
         except JournalError:
@@ -103,7 +103,11 @@ class Process:
             self.die(seen=True)
         finally:
             self.idling = False
-        return (world.appends, len(world.found), [life.over for life in host.lives.values()]) != before
+        return self._seen() != before
+
+    def _seen(self) -> tuple[Any, ...]:
+        host = self.host
+        return self.world.appends, len(self.world.found), [life.over for life in host.lives.values()]
 
     def ended(self) -> None:
         """Its main has ended: the rest of it ends, too."""
