@@ -61,10 +61,14 @@ from gate inner join row_in on row_in.rid = gate.rid
 
 -- name: run_reopen
 -- Locks run's row by primary key, so that of two that open it one waits and finds it open. Facts that nobody took
--- before the end count again.
+-- before the end count again. Nobody who has not seen the newest life opens the run (record, by its primary key).
 with gate as (
     update stepwell.run set status = null, reason = null, ended_at = null
-    where run.rid = %(rid)s and run.status is not null
+    where
+        run.rid = %(rid)s and run.status is not null
+        and %(epoch)s > coalesce(
+            (select last.epoch from stepwell.record last where last.rid = %(rid)s order by last.seq desc limit 1), 0
+        )
     returning run.rid, run.id, run.queue, run.function
 ),
 
