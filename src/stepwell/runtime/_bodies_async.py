@@ -66,7 +66,12 @@ async def _timed(attempt: Attempt, body: Body) -> Any:
     """Await a body that has a limit; when its time is up it is cancelled."""
     clock = attempt.scope.life.host.clock
     begun = attempt.last_heartbeat_at = clock.monotonic()
-    task = asyncio.ensure_future(body.call(attempt))
+
+    async def begun_in_its_task() -> Any:
+        # Called here, a task that is cancelled before its first turn would leave a coroutine that nobody awaits.
+        return await body.call(attempt)
+
+    task = asyncio.ensure_future(begun_in_its_task())
     error: StepTimeoutError | None = None
     try:
         while not task.done():
