@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, Retry, durable_execution, durable_step
+from stepwell import Engine, NonDeterminismError, Retry, durable_execution, durable_step
 from stepwell.core import CancelRequested, Parked, StepSucceeded
 from stepwell.errors import Corrupt, JournalError
 from stepwell.runtime import CANCEL, encode_cancel
@@ -105,6 +105,29 @@ def test_a_lease_that_cannot_be_handed_back_is_handed_back_later(run: Run, monke
         run(handler, id="r")
     assert len(refused) >= 2, "the release was refused, too"
     monkeypatch.setattr(run.engine.store, "batch_commit", true)
+    assert run(handler, id="r") == 1
+
+
+def test_a_refused_retry_of_a_blocked_run_leaves_nobody_holding_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [lambda context: context.step(lambda: 1, name="s"), lambda context: context.wait(0, name="s")]
+
+    @durable_execution(name="f")
+    def handler(event: Any, context: Any) -> Any:
+        value = kinds[0](context)
+        if len(kinds) == 2:
+            raise KeyboardInterrupt
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        run(handler, id="r")
+    right = kinds.pop(0)
+    with pytest.raises(NonDeterminismError):
+        run(handler, id="r")
+    kinds[0] = right
+    fail_once(monkeypatch, run.engine.store, "batch_commit")
+    with pytest.raises(JournalError, match=FULL):
+        run.engine.get_run("r").retry()
+    assert run.engine.find("r").owner is None
     assert run(handler, id="r") == 1
 
 

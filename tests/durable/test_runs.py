@@ -43,6 +43,7 @@ from stepwell.durable import (
 from stepwell.durable.config import CompletionConfig, MapConfig, NestingType, ParallelConfig
 from stepwell.durable.waits import WaitForConditionConfig, WaitForConditionDecision
 from stepwell.errors import BadArguments
+from stepwell.testing._clock import VirtualClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -796,6 +797,31 @@ def test_a_cancelled_run_does_not_wait_for_branches_that_no_thread_is_free_for()
         with pytest.raises(RunCancelled):
             handle.result(timeout=20)
         assert begun.is_set()
+    finally:
+        engine.stop(grace=0.1)
+
+
+def test_a_retried_run_has_its_time_anew() -> None:
+    clock = VirtualClock()
+    engine, calls = Engine("memory://anew", clock=clock), list[int]()
+
+    @durable_execution(name="anew", timeout=60)
+    def handler(event: Any, context: Any) -> str:
+        def body(step_context: Any) -> str:
+            calls.append(1)
+            if len(calls) == 1:
+                clock.advance(61)
+                while not step_context.cancelled:
+                    engine.host.pulse.look()
+                raise TimeoutError
+            return "done"
+
+        return str(context.step(body, name="s", retry=NEVER))
+
+    try:
+        with pytest.raises(RunTimedOut):
+            engine.run(handler, id="r")
+        assert engine.get_run("r").retry() == "done"
     finally:
         engine.stop(grace=0.1)
 

@@ -14,6 +14,7 @@ from stepwell.durable._program import DurableProgram
 from stepwell.errors import UsageError
 from stepwell.journal import RunFilter
 from stepwell.runtime import CANCEL, encode_cancel
+from stepwell.runtime._api import LifeOver
 from stepwell.serde import to_error_object
 
 if TYPE_CHECKING:
@@ -216,13 +217,22 @@ class RunHandle:
             hot = host.store.hot_get(self.id)
             life = None if hot is None else host.take(hot, program, "retry")
             if life is not None:
-                life.commit(None, (record,))
+                self._record(life, record)
         else:
             life = host.reopen(row.rid, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
             raise UsageError(message)
         return life
+
+    def _record(self, life: Life, record: Reopened) -> None:
+        try:
+            life.commit(None, (record,))
+        except LifeOver as over:
+            # Nobody drives this life yet: the lease is handed back here, and the caller told what the store said.
+            self._engine.host.give_back(life)
+            raise (over.cause or over) from None
+        life.deadline = life.run.deadline
 
     def _check_retry(self, row: RunRow, run: RunState, names: Sequence[str], *, forced: bool) -> None:
         if row.status not in ENDED and row.status != "blocked":

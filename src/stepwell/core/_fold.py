@@ -250,6 +250,7 @@ def _reopened(run: RunState, r: Reopened) -> None:
     """Failed operations are asked again, and so is every scope that holds one; the rest of the journal stands."""
     run.end = run.rollback = run.cancel = run.blocked = None
     run.reopened += 1
+    run.reopened_at = r.at
     run.deaths, run.expiries = {}, 0
     force, skip, values = set(r.force), set(r.skip), dict(r.set)
     again: set[str] = set()

@@ -81,6 +81,8 @@ class RunState:
         self.blocked: str | None = None
         self.reopened = 0
         """How often the run was taken up again after an end."""
+        self.reopened_at: int | None = None
+        """When it was last."""
         self.undoable: list[str] = []
         """Keys of finished operations that have an undo, in the order in which they finished."""
         self.executing: set[str] = set()
@@ -94,8 +96,11 @@ class RunState:
 
     @property
     def deadline(self) -> int | None:
-        """When the run times out, if ever."""
-        return None if self.started is None else self.started.deadline
+        """When the run times out, if ever. Who retries it gives it its time anew, or it would time out at once."""
+        started = self.started
+        if started is None or started.deadline is None:
+            return None
+        return started.deadline if self.reopened_at is None else started.deadline + self.reopened_at - started.at
 
     @property
     def input(self) -> Payload:
