@@ -154,6 +154,7 @@ class _Here:
         self.tale = tale
         self.process: Process = life.host.process  # type: ignore[attr-defined]
         self.life = life.lease.epoch
+        self.number: int = vars(life)["number"]
         if life.ended and not self.process.dead:
             tale.say("after", found.key, f"attempt {found.attempt} begins after its life has ended")
         self.key = found.key
@@ -163,7 +164,7 @@ class _Here:
         """A line before the work."""
         if self.process.dead:
             self.tale.world.lingers(self.process)
-        self.tale.body_begins(self.process.name, self.life, self.key, self.attempt, once=once)
+        self.tale.body_begins(self.number, self.life, self.key, self.attempt, once=once)
 
     def ends(self, fails: int, value: Any, *, late: bool = False) -> Any:
         """A line after it; the attempt's value, or its error."""
@@ -192,10 +193,10 @@ def run_far(context: Any, *, run_id: str, once: bool, name: str, fails: int, slo
     process, limit = given
     tale, key, attempt = tales[run_id], context.key, context.attempt
     held = process.host.lives.get(run_id)
-    life = 0 if held is None else held.lease.epoch
+    life, number = (0, 0) if held is None else (held.lease.epoch, vars(held)["number"])
     if held is None:
         tale.say("after", key, f"attempt {attempt} begins after its life has ended")
-    tale.body_begins(process.name, life, key, attempt, once=once)
+    tale.body_begins(number, life, key, attempt, once=once)
     seconds = tale.world.lingers(process)
     if attempt <= dies and attempt % 2:
         raise Died

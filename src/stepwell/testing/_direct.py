@@ -50,6 +50,8 @@ class Direction:
         self._gate = self._stage.gate()
         self._event = asyncio.Event()
         self._wanted = False
+        self._lonely = "stalled" not in world.plan.acts.values()
+        """There is one process at a time."""
         self._reader: Any = self._open()
         world.another_store = lambda: self._reader
         world.wants_another = self._want
@@ -187,7 +189,7 @@ class Direction:
         for _ in range(3):
             try:
                 life = None
-                if world.dice.random() < 0.3 and self._reader.run_get(tale.id) is None:
+                if self._lonely and world.dice.random() < 0.3 and self._reader.run_get(tale.id) is None:
                     # As without an id: nobody else can know the run, and its start may ride.
                     new = engine._new(function, tale.id, "{}", (), world.name)
                     life = process.host.begin(new, DurableProgram(function), "{}", lazy=True)

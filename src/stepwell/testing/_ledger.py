@@ -57,7 +57,7 @@ class Tale:
         self.durable = RunState(run_id)
         """The run as these tell it."""
         self.result: tuple[Any, ...] | None = None
-        self._begun: set[tuple[str, int, str, int]] = set()
+        self._begun: set[tuple[int, str, int]] = set()
         self._ever: set[tuple[str, int]] = set()
         self._ends: Counter[tuple[str, int]] = Counter()
         self._late: set[tuple[str, int]] = set()
@@ -77,17 +77,17 @@ class Tale:
 
     # -- bodies
 
-    def body_begins(self, process: str, life: int, key: str, attempt: int, *, once: bool) -> None:
-        """A line before the work, held against what is durable."""
+    def body_begins(self, number: int, life: int, key: str, attempt: int, *, once: bool) -> None:
+        """A line before the work, held against what is durable. ``number``: of the life, among all of the world."""
         self.world.trace.append(f"{self.id} begin {key} {attempt}")
         self.ledger.append(Line(life, key, attempt, "begin"))
         if once and (key, attempt) not in self._started:
             self.say("at-most-once", key, f"attempt {attempt} begins before its start is durable")
         if once and (key, attempt) in self._ever:
             self.say("at-most-once", key, f"attempt {attempt} begins again")
-        if (process, life, key, attempt) in self._begun:
+        if (number, key, attempt) in self._begun:
             self.say("P1", key, f"attempt {attempt} begins twice in one life")
-        self._begun.add((process, life, key, attempt))
+        self._begun.add((number, key, attempt))
         self._ever.add((key, attempt))
         # A life that has lost its lease may compute what it likes; it cannot write.
         if life >= self.durable.epoch:
@@ -185,7 +185,8 @@ class Tale:
     def ends(self, rows: Sequence[tuple[int, int, Sequence[AnyRecord]]]) -> None:
         """Bodies that ended, against successes and disruptions; what was acknowledged, against what is there."""
         for (key, attempt), ends in self._ends.items():
-            if ends > 1 + self.disruptions:
+            # A batch that ends early leaves bodies behind, which a reopened run begins anew.
+            if ends > 1 + self.disruptions + self.durable.reopened:
                 self.say("ledger", key, f"attempt {attempt} ended {ends} times with {self.disruptions} disruptions")
         there = [record for _, _, records in rows for record in records]
         if there != self.records:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ACTS: tuple[Act, ...] = ("before", "before", "after", "after", "refused", "lost", "lost", "stalled", "clock", "cancel")
 
+NEIGHBOURLY: tuple[Act, ...] = ("before", "after", "refused", "refused", "refused", "lost", "lost", "stalled", "clock", "cancel")
+"""Where several runs share one writer."""
+
 
 class Report(msgspec.Struct):
     """What became of a seed."""
@@ -94,9 +97,9 @@ def _programs(seed: int) -> tuple[Sequence[Program], int]:
     """What the runs of this seed do, and how often a body will end its process."""
     dice = random.Random(f"programs {seed}")
     kind = dice.random()
-    if kind < 0.15:
+    if kind < 0.2:
         return [make_program(seed * 10 + i + 1_000_000, most=3) for i in range(dice.randint(2, 3))], 0
-    deadly = dice.choice((2, 5, 6)) if kind < 0.19 else 0
+    deadly = dice.choice((2, 5, 6)) if kind < 0.25 else 0
     return [make_program(seed, deadly=deadly > 0)], deadly
 
 
@@ -108,9 +111,10 @@ def _plan(seed: int, quiet: World, *, deadly: int) -> Plan:
         if dice.random() < 0.2 and quiet.pauses:
             bodies.add(dice.randint(1, quiet.pauses + 2))
         else:
-            acts[dice.randint(1, quiet.appends + 3)] = dice.choice(ACTS)
+            acts[dice.randint(1, quiet.appends + 3)] = dice.choice(NEIGHBOURLY if len(quiet.tales) > 1 else ACTS)
     if deadly:
-        acts, bodies = {}, set()
+        # Before it is taken for deadly the step ends its process five times, with some appends each time.
+        acts, bodies = {at + dice.choice((0, 10, 14, 18)): act for at, act in acts.items()}, set()
     hold, threads = dice.choice([0.0, 2.0, 60.0]), dice.choice([1, 2, 4, 64])
     repairs = dice.choice([1, 2]) if deadly or dice.random() < 0.25 else 0
     return Plan(acts, frozenset(bodies), hold, threads, deadly, repairs, 1.0 if len(quiet.tales) > 1 else 0.5)

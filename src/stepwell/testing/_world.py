@@ -128,6 +128,7 @@ class World:
     def life_begins(self, life: Life) -> None:
         """A process drives a run from here on."""
         self.lives += 1
+        vars(life)["number"] = self.lives
         self.trace.append(f"life {life.lease.epoch} of {life.run.id}")
 
     def life_over(self, life: Life, ending: Ending) -> None:
