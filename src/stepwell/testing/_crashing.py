@@ -46,9 +46,7 @@ class CrashingStore:
 
     def wait(self, timeout: float) -> None:
         """Time passes, sometimes more than was asked for."""
-        from stepwell.testing._process import NAP
-
-        self._process.threads.pause(max(timeout, NAP))
+        self._process.threads.pause(self._process.nap(timeout))
 
     # -- disasters
 

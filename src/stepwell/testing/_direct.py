@@ -18,7 +18,7 @@ from stepwell.testing._baton import BatonThreads, Power, Unplugged
 from stepwell.testing._bodies import ROWS, at_once
 from stepwell.testing._invariants import check_run
 from stepwell.testing._play import function_of, tales
-from stepwell.testing._process import NAP, Process, current_process, is_expected
+from stepwell.testing._process import Process, current_process, is_expected
 from stepwell.testing._virtual_loop import VirtualLoop
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 MOST_PROCESSES = 40
 MOST_LIVES = 80
-MOST_NAPS = 400
-"""Looks of one process at its runs before they count as endless."""
 
 
 class Direction:
@@ -215,9 +213,7 @@ class Direction:
         """As a worker: start what is not on record, drive what is due, put right what is to be."""
         world = self.world
         process.drive.start(serve=True)
-        for _ in range(MOST_NAPS):
-            if self.is_over():
-                return
+        while not self.is_over():
             try:
                 for tale in world.tales.values():
                     self._tend(process, tale)
@@ -226,7 +222,6 @@ class Direction:
                 if process.dead:
                     raise
             await self._nap(process)
-        world.say("P5", "", "it has not ended after many looks")
 
     def _tend(self, process: Process, tale: Tale) -> None:
         world, engine = self.world, process.engine
@@ -261,7 +256,7 @@ class Direction:
         if not self.world.is_async:
             process.store.wait(process.drive._next_nap())
             return
-        await asyncio.sleep(NAP)
+        await asyncio.sleep(process.nap(process.drive._next_nap()))
 
     # -- the end
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from stepwell.core import (
     Parked,
     Reopened,
+    RunStarted,
     RunState,
     RunTimedOut,
     StepFailed,
@@ -56,7 +57,8 @@ class Tale:
         """What the store said it has written."""
         self.durable = RunState(run_id)
         """The run as these tell it."""
-        self.result: tuple[Any, ...] | None = None
+        self.deadline: int | None = None
+        """When the run times out, if ever."""
         self._begun: set[tuple[int, str, int]] = set()
         self._ever: set[tuple[str, int]] = set()
         self._ends: Counter[tuple[str, int]] = Counter()
@@ -69,11 +71,6 @@ class Tale:
     def say(self, rule: str, key: str, message: str) -> None:
         """Note a violation."""
         self.world.say(rule, key, message, self.id)
-
-    @property
-    def deadline(self) -> int | None:
-        """When the run times out, if ever."""
-        return self.durable.deadline
 
     # -- bodies
 
@@ -129,6 +126,8 @@ class Tale:
         for record in records:
             self.world.trace.append(f"{self.id} wrote {type(record).__name__} {getattr(record, 'key', '')}")
             match record:
+                case RunStarted(deadline=deadline):
+                    self.deadline = deadline
                 case StepStarted(key=key, attempt=attempt):
                     self._started.add((key, attempt))
                 case StepSucceeded(key=key):
@@ -143,8 +142,8 @@ class Tale:
                 case RunTimedOut(at=at):
                     if self.deadline is None or at < self.deadline:
                         self.say("deadline", "", f"it timed out at {at}, its deadline is {self.deadline}")
-                case Reopened():
-                    self._reopened()
+                case Reopened(at=at):
+                    self._reopened(at)
                 case _:
                     pass
 
@@ -157,9 +156,12 @@ class Tale:
             self.say("late", key, f"attempt {op.attempt} ended after its time was up, and its success is on record")
         self._succeeded.add(key)
 
-    def _reopened(self) -> None:
-        """What may begin again is worked out by the invariants' own reading, not by the engine's."""
+    def _reopened(self, at: int) -> None:
+        """The run has its time anew, and what may begin again is worked out by the invariants' own reading, not by the engine's."""
         self.repaired = True
+        started = self.records[0]
+        if isinstance(started, RunStarted) and started.deadline is not None:
+            self.deadline = started.deadline + at - started.at
         watch = KeyWatch(lambda *_: None)
         for record in self.records:
             watch.see(record)

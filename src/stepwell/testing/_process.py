@@ -27,6 +27,8 @@ BEAT = 5.0
 """Seconds between two signs of life of a process that is not hung."""
 NAP = 20.0
 """Seconds that a process may oversleep: nobody promises a poll in time."""
+MOST_NAPS = 400
+"""Looks of one process at its runs before they count as endless."""
 far: ContextVar[tuple[Process, float | None] | None] = ContextVar("stepwell_far", default=None)
 """In the simulated process of an executor: whose it is, and the seconds that the attempt still has."""
 current_process: ContextVar[Process | None] = ContextVar("stepwell_process", default=None)
@@ -49,11 +51,12 @@ class Process:
         self.writer = SimulatedWriter(self)
         self.host = SimulatedHost(self)
         self.engine = Engine(cast("Any", self.store), host=self.host, queues=(world.name,))
-        self.drive = self.engine._drive = SimulatedDrive(self.engine, self.host)
+        self.drive = self.engine._drive = SimulatedDrive(self)
         self.main: asyncio.Task[None] | None = None
         self.over = False
         """Its main has ended."""
         self._next_beat = 0.0
+        self._naps = 0
 
     @property
     def dead(self) -> bool:
@@ -108,6 +111,15 @@ class Process:
     def _seen(self) -> tuple[Any, ...]:
         host = self.host
         return self.world.appends, len(self.world.found), [life.over for life in host.lives.values()]
+
+    def nap(self, seconds: float) -> float:
+        """How long it sleeps when it means to sleep for so many seconds. Raises `Unplugged` if it does so for ever."""
+        self._naps += 1
+        if self._naps > MOST_NAPS:
+            self.world.say("P5", "", "not everything has ended after many looks")
+            self.die(seen=True)
+            raise Unplugged
+        return max(seconds, NAP)
 
     def ended(self) -> None:
         """Its main has ended: the rest of it ends, too."""
@@ -171,6 +183,10 @@ class SimulatedHost(Host):
 class SimulatedDrive(Drive):
     """A real coordinator, whose thread is the main of the simulated process."""
 
+    def __init__(self, process: Process) -> None:
+        super().__init__(process.engine, process.host)
+        self._process = process
+
     def start(self, *, serve: bool = False) -> None:
         """There is no thread to start."""
         self._serve = self._serve or serve
@@ -178,7 +194,7 @@ class SimulatedDrive(Drive):
     async def _nap_async(self, run_id: str) -> None:
         import asyncio
 
-        await asyncio.sleep(max(self._nap_for(run_id), NAP))
+        await asyncio.sleep(self._process.nap(self._nap_for(run_id)))
 
 
 class SimulatedWriter(Writer):
