@@ -717,7 +717,11 @@ def test_a_step_in_another_process_knows_its_attempt(run: Run) -> None:
     @durable_execution
     def handler(event: Any, context: Any) -> Any:
         return context.step(
-            on_the_second_attempt, name="s", executor="process", retry=Retry(2, delay=0), idempotency_key="{run_id}-{name}"
+            on_the_second_attempt,
+            name="s",
+            executor="process",
+            retry=Retry(2, delay=0),
+            idempotency_key="{run_id}-{name}",
         )
 
     assert run(handler, id="r") == [2, "r-s"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -127,7 +127,8 @@ def late_result_accepted(patch: Patch) -> None:
 
 
 def retry_runs_finished_steps_again(patch: Patch) -> None:
-    real = fold._FOLDS[Reopened]
+    folds: dict[Any, Any] = cast("Any", fold._FOLDS)
+    real = folds[Reopened]
 
     def reopened(run: Any, record: Any) -> None:
         real(run, record)
@@ -135,7 +136,7 @@ def retry_runs_finished_steps_again(patch: Patch) -> None:
             if op.kind == "step" and op.status == "succeeded":
                 op.status, op.base = "reopened", op.attempt
 
-    patch.setitem(fold._FOLDS, Reopened, reopened)
+    patch.setitem(folds, Reopened, reopened)
 
 
 def deadline_forgotten_by_later_lives(patch: Patch) -> None:

@@ -14,7 +14,7 @@ from stepwell.errors import DuplicateRun, JournalError, RollbackFailed, RunCance
 from stepwell.journal import RunExists
 from stepwell.journal._memory import MemoryStore
 from stepwell.runtime._threads import Job
-from stepwell.testing._baton import BatonThreads, Power, Unplugged
+from stepwell.testing._baton import BatonThreads, Power
 from stepwell.testing._bodies import ROWS, at_once
 from stepwell.testing._invariants import check_run
 from stepwell.testing._play import function_of, tales
@@ -22,7 +22,7 @@ from stepwell.testing._process import Process, current_process, is_expected
 from stepwell.testing._virtual_loop import VirtualLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from stepwell.journal import Store

@@ -19,7 +19,6 @@ from stepwell.core import (
     StepSucceeded,
     fold_all,
 )
-from stepwell.testing._invariants import Violation
 from stepwell.testing._invariants_keys import UNDO, KeyWatch
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ class Tale:
         self._succeeded.add(key)
 
     def _reopened(self, at: int) -> None:
-        """The run has its time anew, and what may begin again is worked out by the invariants' own reading, not by the engine's."""
+        """The run has its time anew. What may begin again the invariants' own reading tells, not the engine's."""
         self.repaired = True
         started = self.records[0]
         if isinstance(started, RunStarted) and started.deadline is not None:

@@ -86,7 +86,8 @@ class Process:
         """Everybody waits: what the host's own threads would do now. True if that may have changed something."""
         if self.dead or self.hung:
             return False
-        if self.loop is not None and any([pool.run_here() for pool in self.pools[1:]]):
+        # All of them, so no short cut behind the first.
+        if self.loop is not None and sum(pool.run_here() for pool in self.pools[1:]):
             return True
         world, host = self.world, self.host
         before = self._seen()

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 ACTS: tuple[Act, ...] = ("before", "before", "after", "after", "refused", "lost", "lost", "stalled", "clock", "cancel")
 
-NEIGHBOURLY: tuple[Act, ...] = ("before", "after", "refused", "refused", "refused", "lost", "lost", "stalled", "clock", "cancel")
+NEIGHBOURLY: tuple[Act, ...] = (
+    "before", "after", "refused", "refused", "refused", "lost", "lost", "stalled", "clock", "cancel",
+)  # fmt: skip
 """Where several runs share one writer."""
 
 
@@ -69,7 +71,8 @@ def simulate_seed(
 def _simulate(seed: int, store: StoreKind, colour: Colour, folder: Path | None) -> Report:
     programs, deadly = _programs(seed)
     # The same ids, so that what depends on them is the same; a store of its own.
-    quiet = World(f"seed-{seed}", programs, Plan(hold=60.0, workers=0.0 if len(programs) == 1 else 1.0), colour, "memory")
+    calm = Plan(hold=60.0, workers=0.0 if len(programs) == 1 else 1.0)
+    quiet = World(f"seed-{seed}", programs, calm, colour, "memory")
     expected = Direction(quiet, None).play()
     plan = _plan(seed, quiet, deadly=deadly)
     world = World(f"seed-{seed}", programs, plan, colour, store)

@@ -117,7 +117,7 @@ class World:
 
     def idle(self) -> bool:
         """Everybody waits: what the processes' own threads would do now. True if that may have changed something."""
-        return any([process.idle() for process in self.processes])
+        return sum(process.idle() for process in self.processes) > 0
 
     # -- what is durable, what lives believe
 
