@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, Retry, durable_execution, durable_step
-from stepwell.core import CancelRequested, StepSucceeded
+from stepwell import Engine, NonDeterminismError, Retry, durable_execution, durable_step
+from stepwell.core import CancelRequested, Parked, StepSucceeded
 from stepwell.errors import Corrupt, JournalError
-from stepwell.journal import Park
 from stepwell.runtime import CANCEL, encode_cancel
 
 if TYPE_CHECKING:
@@ -60,31 +58,77 @@ def test_a_refused_write_is_no_error_of_the_step(run: Run, monkeypatch: pytest.M
     assert run.keys("r", "StepRetryPlanned") == []
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_refused_parking_hands_the_run_back(monkeypatch: pytest.MonkeyPatch, colour: str) -> None:
-    engine = Engine(f"memory://parking-{colour}", hold=0)
+def holds_park(batches: Any) -> bool:
+    return any(isinstance(record, Parked) for batch in batches for record in batch.records)
 
-    @durable_execution
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_park_that_is_refused_has_not_given_the_run_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    """Else it was called waiting by its life and running by the store, and nobody would ever take it up."""
+
+    @durable_execution(name="f", hold=0)
     def handler(event: Any, context: Any) -> str:
         context.wait(0.001)
         return "done"
 
-    @durable_execution
+    @durable_execution(name="f", hold=0)
     async def handler_async(event: Any, context: Any) -> str:
         await context.wait(0.001)
         return "done"
 
-    fn = handler if colour == "sync" else handler_async
-    fail_once(monkeypatch, engine.store, "batch_commit", lambda batches: any(type(b.change) is Park for b in batches))
-    try:
-        _, _, life = engine._begin(fn, {}, "r", (), None)
-        assert life is not None
-        ending = asyncio.run(engine.host.drive_async(life)) if life.is_async else engine.host.drive(life)
-        assert (ending.how, str(ending.error)) == ("failed", FULL)
-        assert engine.get_run("r").status == "interrupted"
-        assert engine.run(fn, id="r") == "done"
-    finally:
-        engine.stop()
+    function = handler_async if is_async else handler
+    fail_once(monkeypatch, run.engine.store, "batch_commit", holds_park)
+    with pytest.raises(JournalError, match=FULL):
+        run(function, id="r")
+    assert run.engine.get_run("r").status == "interrupted"
+    assert run(function, id="r") == "done"
+
+
+def test_a_lease_that_cannot_be_handed_back_is_handed_back_later(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others leave the runs of a living worker alone, so nobody would ever take the run up again."""
+    true, refused = run.engine.store.batch_commit, list[int]()
+
+    def full(batches: Any) -> Any:
+        if refused or holds_success(batches):
+            refused.append(1)
+            raise JournalError(FULL)
+        return true(batches)
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> int:
+        return int(context.step(lambda: 1, name="s"))
+
+    monkeypatch.setattr(run.engine.store, "batch_commit", full)
+    with pytest.raises(JournalError, match=FULL):
+        run(handler, id="r")
+    assert len(refused) >= 2, "the release was refused, too"
+    monkeypatch.setattr(run.engine.store, "batch_commit", true)
+    assert run(handler, id="r") == 1
+
+
+def test_a_refused_retry_of_a_blocked_run_leaves_nobody_holding_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [lambda context: context.step(lambda: 1, name="s"), lambda context: context.wait(0, name="s")]
+
+    @durable_execution(name="f")
+    def handler(event: Any, context: Any) -> Any:
+        value = kinds[0](context)
+        if len(kinds) == 2:
+            raise KeyboardInterrupt
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        run(handler, id="r")
+    right = kinds.pop(0)
+    with pytest.raises(NonDeterminismError):
+        run(handler, id="r")
+    kinds[0] = right
+    fail_once(monkeypatch, run.engine.store, "batch_commit")
+    with pytest.raises(JournalError, match=FULL):
+        run.engine.get_run("r").retry()
+    assert run.engine.find("r").owner is None
+    assert run(handler, id="r") == 1
 
 
 def test_a_value_that_cannot_be_read_just_now_is_no_error_of_the_step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from stepwell.durable import (
     NestedStepError,
     ParallelBranch,
     SerDesError,
+    StepContext,
     StepError,
     StepInterruptedError,
     StepTimeoutError,
@@ -41,6 +43,7 @@ from stepwell.durable import (
 from stepwell.durable.config import CompletionConfig, MapConfig, NestingType, ParallelConfig
 from stepwell.durable.waits import WaitForConditionConfig, WaitForConditionDecision
 from stepwell.errors import BadArguments
+from stepwell.testing._clock import VirtualClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -704,6 +707,26 @@ def test_steps_in_another_process(run: Run) -> None:
     assert run(handler) == 42
 
 
+def on_the_second_attempt(context: StepContext) -> list[Any]:
+    if context.attempt == 1:
+        raise ValueError("not yet")
+    return [context.attempt, context.idempotency_key]
+
+
+def test_a_step_in_another_process_knows_its_attempt(run: Run) -> None:
+    @durable_execution
+    def handler(event: Any, context: Any) -> Any:
+        return context.step(
+            on_the_second_attempt,
+            name="s",
+            executor="process",
+            retry=Retry(2, delay=0),
+            idempotency_key="{run_id}-{name}",
+        )
+
+    assert run(handler, id="r") == [2, "r-s"]
+
+
 def test_a_transactional_body_may_not_write_to_the_store_otherwise(tmp_path: Path) -> None:
     engine = Engine(f"sqlite:///{tmp_path}/store.db")
     other = durable_execution(name="other")(lambda event: event)
@@ -721,6 +744,90 @@ def test_a_transactional_body_may_not_write_to_the_store_otherwise(tmp_path: Pat
             engine.run(handler)
     finally:
         engine.stop()
+
+
+def test_a_queued_body_does_not_begin_once_its_branch_was_let_go_of() -> None:
+    engine, gate, begun = Engine("memory://queued", max_threads=1), threading.Event(), list[str]()
+
+    def held() -> None:
+        begun.append("held")
+        gate.wait()
+
+    def queued() -> None:
+        begun.append("queued")
+
+    async def quick() -> str:
+        return "quick"
+
+    async def until_held(context: Any) -> str:
+        while not begun:
+            await asyncio.sleep(0)
+        return str(await context.step(quick, name="quick"))
+
+    @durable_execution
+    async def handler(event: Any, context: Any) -> Any:
+        config = ParallelConfig(completion_config=CompletionConfig.first_successful())
+        branches = [lambda c: c.step(held, name="held"), lambda c: c.step(queued, name="queued"), until_held]
+        return (await context.parallel(branches, config=config)).get_results()
+
+    try:
+        assert engine.run(handler) == ["quick"]
+        gate.set()
+        after = threading.Event()
+        engine.host.submit_for_loop(after.set)
+        assert after.wait(10)
+        assert begun == ["held"]
+    finally:
+        gate.set()
+        engine.stop()
+
+
+def test_a_cancelled_run_does_not_wait_for_branches_that_no_thread_is_free_for() -> None:
+    """The only thread drives the run: a branch that it has queued would never begin, and never end."""
+    engine, begun = Engine("memory://only", max_threads=1), threading.Event()
+
+    @durable_execution(name="only")
+    def handler(event: Any, context: Any) -> Any:
+        def body(step_context: Any) -> None:
+            handle.cancel()
+            begun.set()
+            step_context.check()
+
+        handle = engine.get_run(context.run_id)
+        return context.map([1, 2, 3], lambda c, item: c.step(body, name="s", retry=NEVER), name="m").get_results()
+
+    try:
+        handle = engine.start_run(handler, id="r")
+        with pytest.raises(RunCancelled):
+            handle.result(timeout=20)
+        assert begun.is_set()
+    finally:
+        engine.stop(grace=0.1)
+
+
+def test_a_retried_run_has_its_time_anew() -> None:
+    clock = VirtualClock()
+    engine, calls = Engine("memory://anew", clock=clock), list[int]()
+
+    @durable_execution(name="anew", timeout=60)
+    def handler(event: Any, context: Any) -> str:
+        def body(step_context: Any) -> str:
+            calls.append(1)
+            if len(calls) == 1:
+                clock.advance(61)
+                while not step_context.cancelled:
+                    engine.host.pulse.look()
+                raise TimeoutError
+            return "done"
+
+        return str(context.step(body, name="s", retry=NEVER))
+
+    try:
+        with pytest.raises(RunTimedOut):
+            engine.run(handler, id="r")
+        assert engine.get_run("r").retry() == "done"
+    finally:
+        engine.stop(grace=0.1)
 
 
 def test_a_run_without_an_id_can_be_watched(run: Run) -> None:

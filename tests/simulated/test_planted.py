@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from stepwell.core import Call, StepSucceeded
+from stepwell.core import Call, Reopened, RunState, StepSucceeded
 from stepwell.core import _flow as flow
+from stepwell.core import _fold as fold
 from stepwell.core._decide import Execute, Lost, ParkUntil, Return, decide
 from stepwell.durable import _operations as operations
+from stepwell.errors import Suspend
 from stepwell.journal import Entry, Start, Writer
 from stepwell.journal import _writer as writer
+from stepwell.journal._memory import MemoryStore
 from stepwell.journal._memory_data import batch_write
+from stepwell.journal._sqlite_transaction import SqliteTransaction
+from stepwell.runtime import Host, Life
+from stepwell.runtime import _bodies as bodies
 from stepwell.runtime import _drive as drive
 from stepwell.runtime import _live as live
 from stepwell.runtime import _rollback as rollback
@@ -115,6 +122,64 @@ def nothing_left_to_undo(patch: Patch) -> None:
     patch.setattr(live, "undo_all", lambda life, why, error: None)
 
 
+def late_result_accepted(patch: Patch) -> None:
+    patch.setattr(bodies, "remaining", lambda *_: None)
+
+
+def retry_runs_finished_steps_again(patch: Patch) -> None:
+    folds: dict[Any, Any] = cast("Any", fold._FOLDS)
+    real = folds[Reopened]
+
+    def reopened(run: Any, record: Any) -> None:
+        real(run, record)
+        for op in run.ops.values():
+            if op.kind == "step" and op.status == "succeeded":
+                op.status, op.base = "reopened", op.attempt
+
+    patch.setitem(folds, Reopened, reopened)
+
+
+def deadline_forgotten_by_later_lives(patch: Patch) -> None:
+    patch.setattr(RunState, "deadline", None)
+
+
+def group_lost_behind_a_refused_batch(patch: Patch) -> None:
+    real = MemoryStore.batch_commit
+
+    def commit(self: Any, batches: Any) -> Any:
+        results: list[Any] = []
+        for batch in batches:
+            results += [None] if any(results) else real(self, [batch])
+        return results
+
+    patch.setattr(MemoryStore, "batch_commit", commit)
+
+
+def lease_kept_by_a_life_that_ended(patch: Patch) -> None:
+    patch.setattr(Host, "release_again", lambda self: None)
+
+
+def refused_park_taken_for_one(patch: Patch) -> None:
+    real = Life.fail
+
+    def fail(self: Any, error: Any) -> Any:
+        return self.over if type(self.over) is Suspend else real(self, error)
+
+    patch.setattr(Life, "fail", fail)
+
+
+def rows_without_their_record(patch: Patch) -> None:
+    real = SqliteTransaction._discard
+
+    def discard(self: Any) -> bool:
+        if not self._over and self._connection.in_transaction:
+            self._ours = True
+            self._connection.execute("commit")
+        return real(self)
+
+    patch.setattr(SqliteTransaction, "_discard", discard)
+
+
 PLANTED: dict[Callable[[Patch], None], set[str]] = {
     fence_left_out: {"P3"},
     visible_before_durable: {"ahead"},
@@ -127,15 +192,23 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
     undo_in_the_order_of_doing: {"P6"},
     records_behind_a_hole: {"order"},
     nothing_left_to_undo: {"P6"},
+    late_result_accepted: {"late"},
+    retry_runs_finished_steps_again: {"P1"},
+    deadline_forgotten_by_later_lives: {"deadline"},
+    group_lost_behind_a_refused_batch: {"P2"},
+    lease_kept_by_a_life_that_ended: {"P5"},
+    refused_park_taken_for_one: {"P5"},
+    rows_without_their_record: {"P4"},
 }
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_planted_bugs_are_found(plant: Callable[[Patch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_bugs_are_found(plant: Callable[[Patch], None], monkeypatch: Patch, tmp_path: Path) -> None:
     plant(monkeypatch)
+    store: Any = "sqlite" if PLANTED[plant] == {"P4"} else "memory"
     for seed in range(WITHIN):
-        found = {violation.rule for violation in simulate_seed(seed).violations}
+        found = {violation.rule for violation in simulate_seed(seed, store=store, folder=tmp_path).violations}
         if found & PLANTED[plant]:
             print(f"{plant.__name__}: seed {seed}, {sorted(found)}")
             return

@@ -1,6 +1,7 @@
-"""Seeded programs under seeded disasters: drops before and after appends and in bodies, refused appends, lost leases,
-clock jumps, cancellations, branches in another order. The real runtime, contexts and stores run; journal and ledger
-must agree.
+"""Seeded programs under seeded disasters: processes that end before and after appends and in bodies, or hang while
+another one takes their runs; refused appends, alone or in a group of several runs; lost leases, clock jumps,
+cancellations, deadlines, retries of runs, branches in another order. The real engine, contexts and stores run; journal
+and ledger must agree.
 """
 
 from __future__ import annotations
@@ -20,13 +21,25 @@ if TYPE_CHECKING:
 KINDS = (
     "RunStarted", "LifeStarted", "LifeLost", "StepStarted", "StepSucceeded", "StepFailed", "StepRetryPlanned",
     "WaitStarted", "WaitEnded", "ScopeStarted", "ScopeSucceeded", "ScopeFailed", "ScopeCancelled", "Recorded",
-    "RollbackStarted", "CancelRequested", "Parked", "RunSucceeded", "RunFailed", "RunCancelled",
+    "OperationCancelled", "RollbackStarted", "CancelRequested", "Reopened", "Parked", "RunSucceeded", "RunFailed",
+    "RunCancelled", "RunTimedOut", "RunBlocked",
 )  # fmt: skip
-PLACES = ("before", "after", "refused", "lost")
-NEVER = {("lost", "RunStarted"), ("lost", "LifeStarted"), ("lost", "LifeLost")}
-"""A lease is lost at an append of its holder, and these rows are written by no holder yet."""
-ENOUGH = 5000
-"""From so many seeds on, every cell must have been met."""
+PLACES = ("before", "after", "refused", "lost", "stalled", "neighbour")
+"""``stalled``: the commit hangs, and another process takes the run. ``neighbour``: one of a group is refused."""
+CLAIMS = {"LifeLost", "Reopened"}
+NEVER = {(place, kind) for place in ("lost", "stalled", "neighbour") for kind in CLAIMS} | {
+    ("lost", "RunStarted"),
+    ("lost", "LifeStarted"),
+}
+"""A lease is lost, and a commit hangs or is refused beside others, at an append of its holder: these have none yet."""
+RARE = {(place, kind) for place in ("stalled", "neighbour") for kind in KINDS} - {
+    (place, kind)
+    for place in ("stalled", "neighbour")
+    for kind in ("RunStarted", "StepStarted", "StepSucceeded", "StepFailed", "StepRetryPlanned", "Parked", "Recorded",
+                 "ScopeStarted", "ScopeSucceeded")
+}  # fmt: skip
+ENOUGH = 10_000
+"""From so many seeds on, every cell must have been met that is not rare."""
 
 
 @pytest.mark.timeout(1200)
@@ -34,27 +47,30 @@ def test_seeds(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     count, only = request.config.getoption("--seeds"), request.config.getoption("--seed")
     cells: Counter[tuple[str, str]] = Counter()
     played: Counter[tuple[str, str]] = Counter()
-    lives = 0
+    lives = groups = 0
     for seed, store, colour in seeds_of(0, count) if only is None else seeds_of(only, 1):
         report = simulate_seed(seed, store=store, colour=colour, folder=tmp_path)
         again = f"pytest tests/simulated -k test_seeds --seed {seed}\n{report.replay}"
         assert report.violations == [], f"{report.violations[0]}\nplay it again:\n{again}"
         cells += report.cells
         lives += report.lives
+        groups += report.groups
         played[colour, store] += 1
-    print(f"\n{lives} lives of {dict(played)}")
-    print(f"{'':18}" + "".join(f"{place:>9}" for place in PLACES))
+    print(f"\n{lives} lives of {dict(played)}, {groups} commits of several batches")
+    print(f"{'':18}" + "".join(f"{place:>10}" for place in PLACES))
     for kind in KINDS:
-        print(f"{kind:18}" + "".join(f"{cells[place, kind]:>9}" for place in PLACES))
-    print(f"{'in a body':18}{cells['body', 'body']:>9}")
+        print(f"{kind:18}" + "".join(f"{cells[place, kind]:>10}" for place in PLACES))
+    print(f"{'in a body':18}{cells['body', 'body']:>10}")
     if count >= ENOUGH and only is None:
-        assert {(place, kind) for place in PLACES for kind in KINDS if not cells[place, kind]} <= NEVER
+        empty = {(place, kind) for place in PLACES for kind in KINDS if not cells[place, kind]}
+        assert empty <= NEVER | RARE, sorted(empty - NEVER - RARE)
         assert cells["body", "body"]
+        assert groups
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_one_seed_is_one_trace(colour: Any) -> None:
-    for seed in range(60):
+    for seed in range(100):
         assert simulate_seed(seed, colour=colour).trace == simulate_seed(seed, colour=colour).trace, f"seed {seed}"
 
 

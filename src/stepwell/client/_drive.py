@@ -258,7 +258,12 @@ class Drive:
             life = self._take(function, row, "due")
             if life is None:
                 self._check_blocked(run_id)
-                await asyncio.sleep(min(0.05, self._nap_for(run_id)))
+                await self._nap_async(run_id)
+
+    async def _nap_async(self, run_id: str) -> None:
+        import asyncio
+
+        await asyncio.sleep(min(0.05, self._nap_for(run_id)))
 
     # -- in the background
 

@@ -16,6 +16,7 @@ from stepwell.durable._program import DurableProgram
 from stepwell.errors import BadArguments, ErrorObject, RunHeld, UsageError
 from stepwell.journal import RunFilter
 from stepwell.runtime import CANCEL, encode_cancel
+from stepwell.runtime._api import LifeOver
 from stepwell.runtime._values import text_of
 from stepwell.serde import to_error_object
 
@@ -289,13 +290,22 @@ class RunHandle:
             if hot is not None and hot.owner is None and hot.status == "blocked":  # or somebody alive has it by now
                 life = host.take(hot, program, "retry")
             if life is not None:
-                life.commit(None, (record,))
+                self._record(life, record)
         else:
             life = host.reopen(row, run.epoch, program, record)
         if life is None:
             message = f"somebody else has just taken up run {self.id}"
             raise RunHeld(message, run_id=self.id, hint=f"stepwell wait {self.id}")
         return life
+
+    def _record(self, life: Life, record: Reopened) -> None:
+        try:
+            life.commit(None, (record,))
+        except LifeOver as over:
+            # Nobody drives this life yet: the lease is handed back here, and the caller told what the store said.
+            self._engine.host.give_back(life)
+            raise (over.cause or over) from None
+        life.deadline = life.run.deadline
 
     def _check_retry(self, row: RunRow, run: RunState, names: Sequence[str], *, forced: bool) -> None:
         if row.status not in ENDED and row.status != "blocked":

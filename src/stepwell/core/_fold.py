@@ -372,6 +372,7 @@ def _reopened(run: RunState, r: Reopened) -> None:
         run.reopened_at = r.at
     run.end = run.rollback = run.cancel = run.blocked = None
     run.reopened += 1
+    run.reopened_at = r.at
     run.deaths, run.expiries = {}, 0
     force, skip, values = set(r.force), set(r.skip), dict(r.set)
     again: set[str] = set()

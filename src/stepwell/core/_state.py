@@ -122,6 +122,14 @@ class RunState:
         self.reached = Reached()
 
     @property
+    def deadline(self) -> int | None:
+        """When the run times out, if ever. Who retries it gives it its time anew, or it would time out at once."""
+        started = self.started
+        if started is None or started.deadline is None:
+            return None
+        return started.deadline + self.reopened_at - started.at if self.reopened_at else started.deadline
+
+    @property
     def input(self) -> Payload:
         """The recorded input."""
         return None if self.started is None else self.started.input

@@ -433,7 +433,10 @@ class Store(Protocol):
         ...
 
     def run_reopen(self, rid: int, worker: str, taken: Taken) -> Lease | None:
-        """As `run_claim`, of an ended run: its hot row is made again (queue and function from the catalogue)."""
+        """As `run_claim`, of an ended run: its hot row is made again (queue and function from the catalogue).
+
+        None also where the run has had a life with ``taken.epoch`` since the caller looked.
+        """
         ...
 
     def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Claim | None = None) -> bool:

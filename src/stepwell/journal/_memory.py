@@ -121,6 +121,8 @@ class MemoryStore:
             run = data.runs.get(rid)
             if run is None or run.hot is not None:
                 return None
+            if run.entries and taken.epoch <= run.entries[-1].epoch:
+                return None  # another life was opened, and ended, since the caller looked
             run.end = run.ended_at = run.reason = None
             data.open[rid] = run
             return life_begin(run, len(run.inbox), worker, taken)

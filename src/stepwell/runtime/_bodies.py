@@ -171,6 +171,8 @@ def on_thread(attempt: Attempt, run: Any, body: Body) -> Any:
 
     def work() -> None:
         try:
+            # It may have waited for a thread for longer than its life, or its branch, was there.
+            attempt.scope.life.usable(attempt.scope.branch)
             reply.value = run()
         except BaseException as error:
             reply.error = error

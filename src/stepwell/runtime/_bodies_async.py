@@ -104,6 +104,8 @@ async def _on_thread(attempt: Attempt, body: Body) -> Any:
             current_attempt.reset(token)
 
     def work() -> None:
+        if future.cancelled():
+            return  # it was let go of while it waited for a thread: it must not begin behind the run's back
         try:
             if body.executor is not None and body.executor != "thread":
                 value = elsewhere(attempt, body)

@@ -186,17 +186,6 @@ class Crew:
 
     def take_event(self) -> BranchEnded:
         """The next branch that ends; meanwhile this thread runs what finds no thread of its own."""
-        try:
-            return self._next_event()
-        except Suspend:
-            # Unwound branches have no thread that would end them: they go with their coordinator.
-            with self.life.lock:
-                for wait in self._indexes:
-                    self.life.branch_remove(wait.branch)
-                self._forget_unwound()
-            raise
-
-    def _next_event(self) -> BranchEnded:
         life, branch = self.life, self.scope.branch
         while True:
             with life.lock:
@@ -210,6 +199,20 @@ class Crew:
                 self._run_here(*job)
             else:
                 self._wait()
+
+    def leave(self) -> None:
+        """The coordinator is left early. Branches that are unwound, or queued where no thread may ever be free, have
+        nobody else who would end them: they go with it.
+        """
+        life = self.life
+        with life.lock:
+            for wait in self._indexes:
+                life.branch_remove(wait.branch)
+            self._forget_unwound()
+            for index, job in self._jobs:
+                if job.take():
+                    life.branch_remove(self.branches[index])
+            self._jobs.clear()
 
     def _wait(self) -> None:
         """Wait until a branch has ended or is due."""

@@ -28,7 +28,7 @@ from stepwell.core import (
     StartChild,
     TakeSignal,
 )
-from stepwell.errors import NonDeterminismError
+from stepwell.errors import NonDeterminismError, Suspend
 from stepwell.runtime._api import ReplayEnd
 from stepwell.runtime._bodies import call
 from stepwell.runtime._frames import user_line
@@ -63,6 +63,10 @@ def drive(scope: Scope, flow: Flow[T], crew: Crew | None = None) -> T:
             sent = perform(scope, effect) if perform is not None else crew.perform(effect)  # type: ignore[union-attr]
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+    except Suspend:
+        if crew is not None:
+            crew.leave()
+        raise
     finally:
         if scope.life.watch is not None:
             scope.life.watch.deliver()

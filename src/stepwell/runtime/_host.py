@@ -92,6 +92,8 @@ class Host:
         self.abandoned = 0
         self.worker = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.lives: dict[str, Life] = {}
+        self.unreleased: list[tuple[Life, Literal["interrupted", "rolling_back"], str | None]] = []
+        """Lives that ended, and whose lease could not be handed back yet: the beat tries again."""
         self.pulse = Pulse(self)
         self._background = background
         self._lock = threading.Lock()
@@ -395,6 +397,14 @@ class Host:
         life.stop(LifeOver("the driver of the run is gone"))
         release(life, "rolling_back" if life.rolling_back else "interrupted", "the driver of the run was gone")
         self.forget(life)
+
+    def release_again(self) -> None:
+        """Hand back the leases that could not be handed back when their lives ended."""
+        from stepwell.runtime._live import release
+
+        waiting, self.unreleased = self.unreleased, []
+        for life, status, reason in waiting:
+            release(life, status, reason)
 
     def take_inbox(self, life: Life) -> None:
         """Move what came from outside into the run's records, and let the life react."""

@@ -102,7 +102,7 @@ class Life:
         self._unpark = run.parked is not None and run.life is not None and run.parked.at > run.life.at
         self.outside = Outside(self)
         self.input: Payload = run.input
-        self.deadline: int | None = None if run.started is None else run.started.deadline
+        self.deadline: int | None = run.deadline
         """When the run times out, if ever."""
         self.driver: threading.Thread | asyncio.Task[Any] | None = None
         """Who runs the handler: a run is kept only while it lives (ENGINE.md §2)."""

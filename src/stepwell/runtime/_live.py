@@ -194,7 +194,7 @@ def block(life: Life, reason: str, error: BaseException | None = None) -> Ending
     try:
         life.writer.commit(ticket)
     except JournalError as failed:
-        return Ending(_kind(failed), error=failed)
+        return given_up(life, LifeOver("store failed", failed))
     return Ending("blocked", error=error)
 
 
@@ -221,14 +221,18 @@ def _kind(error: JournalError) -> Literal["lost", "failed"]:
 
 
 def release(life: Life, status: Literal["interrupted", "rolling_back"], reason: str | None) -> None:
-    """Hand the lease back, with what rides. Where that fails, a takeover finds the holder gone."""
+    """Hand the lease back, with what rides. Where that fails, the beat tries again: this process may live on, and
+    others leave the runs of a living worker alone.
+    """
     if life.lease.rid is None and life.line.start is None:
         return
     ticket = life.line.enqueue((), Release(status, reason))
     try:
         life.writer.commit(ticket)
+    except Fenced:
+        pass  # somebody else has it
     except JournalError:
-        pass
+        life.host.unreleased.append((life, status, reason))
 
 
 def quiet(life: Life) -> None:

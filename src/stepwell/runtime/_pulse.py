@@ -95,6 +95,8 @@ class Pulse:
     def look(self) -> None:
         """Find leases that were lost, inboxes that have grown, drivers that are gone, deadlines that have passed."""
         host = self._host
+        if host.unreleased:
+            host.release_again()
         lives = {life.lease.rid: life for life in list(host.lives.values()) if life.lease.rid is not None}
         if not lives:
             return

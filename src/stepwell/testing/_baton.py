@@ -21,13 +21,22 @@ class Unplugged(BaseException):
     """The simulated process is gone: whatever ran in it ends here."""
 
 
+class Power:
+    """Whether a simulated process is there. What waits in one that is ``dead`` raises `Unplugged`."""
+
+    __slots__ = ("dead",)
+
+    def __init__(self) -> None:
+        self.dead = False
+
+
 class BatonGate:
     """A gate at which the baton is passed on."""
 
-    __slots__ = ("_baton", "opened")
+    __slots__ = ("_threads", "opened")
 
-    def __init__(self, baton: BatonThreads) -> None:
-        self._baton = baton
+    def __init__(self, threads: BatonThreads) -> None:
+        self._threads = threads
         self.opened = False
 
     def open(self) -> None:
@@ -36,15 +45,44 @@ class BatonGate:
 
     def wait(self, seconds: float | None) -> None:
         """Pass the baton on until opened, at most ``seconds``; then close it behind."""
-        self._baton.wait(self, seconds)
+        self._threads.wait(self, seconds)
+
+
+class BatonMutex:
+    """A mutex whose waiters pass the baton on: a real one would be waited for by the only thread that runs."""
+
+    def __init__(self, threads: BatonThreads) -> None:
+        self._threads = threads
+        self._gates: list[BatonGate] = []
+        self.locked = False
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """As `threading.Lock.acquire`."""
+        while self.locked:
+            if not blocking:
+                return False
+            gate = self._threads.gate()
+            self._gates.append(gate)
+            gate.wait(None)
+        self.locked = True
+        return True
+
+    def release(self) -> None:
+        """As `threading.Lock.release`."""
+        self.locked = False
+        for gate in self._gates:
+            gate.open()
+        self._gates.clear()
 
 
 class _Party:
     """A thread that waits for the baton."""
 
-    __slots__ = ("deadline", "gate", "lock")
+    __slots__ = ("deadline", "gate", "lock", "power")
 
-    def __init__(self, gate: BatonGate | None, deadline: int | None) -> None:
+    def __init__(self, power: Power | None, gate: BatonGate | None, deadline: int | None) -> None:
+        self.power = power
+        """None: it waits for the end of threads, which comes also in a dead process."""
         self.gate = gate
         self.deadline = deadline
         self.lock = threading.Lock()
@@ -78,27 +116,84 @@ def _nothing() -> None:
     return
 
 
-class BatonThreads:
-    """`stepwell.runtime._threads.Threads` of a simulation.
+class Baton:
+    """The thread that makes it holds the baton.
 
-    The thread that makes it holds the baton. At a gate, and at `pause` in a body, the holder passes it to one of those
-    that could go on: ``dice`` chooses. When nobody could, time jumps to the earliest time-out; ``on_idle`` is asked
-    before and says whether it changed anything. When there is none, the simulated process is `stuck`.
+    At a gate, and at `BatonThreads.pause` in a body, the holder passes it to one of those that could go on: ``dice``
+    chooses. When nobody could, ``on_idle`` is asked, and says whether it changed anything; else time jumps to the
+    earliest time-out. Where there is none, ``on_stuck`` must end something.
     """
 
-    def __init__(self, clock: VirtualClock, dice: random.Random, *, limit: int = 64) -> None:
+    def __init__(self, clock: VirtualClock, dice: random.Random) -> None:
         self._clock = clock
         self._dice = dice
-        self._limit = limit
         self._waiting: list[_Party] = []
+        self.pools: list[BatonThreads] = []
+        """Pools that have jobs which wait for a thread, or had."""
+        self.on_idle: Callable[[], bool] = _never
+        self.on_stuck: Callable[[], bool] = _never
+
+    def now(self) -> int:
+        """Microseconds on the clock that never steps."""
+        return round(self._clock.monotonic() * 1_000_000)
+
+    def wait(self, power: Power | None, gate: BatonGate | None, seconds: float | None) -> None:
+        """Pass the baton on until the gate is open or the time is over."""
+        deadline = None if seconds is None else self.now() + max(0, math.ceil(seconds * 1_000_000))
+        party = _Party(power, gate, deadline)
+        self._waiting.append(party)
+        if self.pass_on(party):
+            party.lock.acquire()
+        if gate is not None:
+            gate.opened = False
+
+    def pass_on(self, own: _Party | None) -> bool:
+        """Give the baton to a seeded choice; False if that is ``own``."""
+        chosen = self._choose()
+        if isinstance(chosen, _Party):
+            self._waiting.remove(chosen)
+            if chosen is own:
+                return False
+            chosen.lock.release()
+            return True
+        job = chosen.begin()
+        worker = _idle.pop() if _idle else _new_worker()
+        worker.hand(lambda: self._run(worker, chosen, job))
+        return True
+
+    def _run(self, worker: _Worker, pool: BatonThreads, job: Job) -> None:
+        pool.run(job)
+        _idle.append(worker)
+        self.pass_on(None)
+
+    def _choose(self) -> _Party | BatonThreads:
+        while True:
+            now = self.now()
+            ready: list[_Party | BatonThreads] = [party for party in self._waiting if _is_ready(party, now)]
+            ready += [pool for pool in self.pools if pool.startable]
+            if ready:
+                return ready[self._dice.randrange(len(ready)) if len(ready) > 1 else 0]
+            if self.on_idle():
+                continue
+            deadlines = [party.deadline for party in self._waiting if party.deadline is not None]
+            if deadlines:
+                self._clock.advance((min(deadlines) - now) / 1_000_000)
+            elif not self.on_stuck():
+                raise AssertionError("every thread of the simulation waits, and nothing can end that")
+
+
+class BatonThreads:
+    """`stepwell.runtime._threads.Threads` of a simulated process."""
+
+    def __init__(self, baton: Baton, power: Power, *, limit: int = 64) -> None:
+        self._baton = baton
+        self._limit = limit
+        self.power = power
         self._jobs: list[Job] = []
         self._running = 0
+        self._alive = 0
+        """Those that run, and those that were given up and hang."""
         self._empty = BatonGate(self)
-        self.on_idle: Callable[[], bool] | None = None
-        self.dead = False
-        """The simulated process is gone: nothing waits any more, all that waited raises `Unplugged`."""
-        self.stuck = False
-        """Everybody waited and nothing could end that."""
         self.errors: list[BaseException] = []
         """What came out of jobs."""
 
@@ -107,8 +202,15 @@ class BatonThreads:
         """Jobs that wait for a thread."""
         return max(0, len(self._jobs) - max(0, self._limit - self._running))
 
+    @property
+    def startable(self) -> bool:
+        """A job could begin."""
+        return bool(self._jobs) and self._running < self._limit and not self.power.dead
+
     def submit(self, job: Job) -> None:
         """Run the job when the baton comes to it and a thread is free."""
+        if self not in self._baton.pools:
+            self._baton.pools.append(self)
         self._jobs.append(job)
 
     def detach(self, job: Job) -> None:
@@ -130,16 +232,10 @@ class BatonThreads:
 
     def wait(self, gate: BatonGate | None, seconds: float | None) -> None:
         """Pass the baton on until the gate is open or the time is over. Raises `Unplugged`."""
-        if self.dead and gate is not self._empty:
+        if self.power.dead:
             raise Unplugged
-        deadline = None if seconds is None else self._now() + max(0, math.ceil(seconds * 1_000_000))
-        party = _Party(gate, deadline)
-        self._waiting.append(party)
-        if self._pass_on(party):
-            party.lock.acquire()
-        if gate is not None:
-            gate.opened = False
-        if self.dead and gate is not self._empty:
+        self._baton.wait(self.power, gate, seconds)
+        if self.power.dead:
             raise Unplugged
 
     def run_here(self) -> bool:
@@ -152,30 +248,22 @@ class BatonThreads:
 
     def drain(self) -> None:
         """Let every job end that was begun; queued ones are dropped if the process is gone."""
-        while self._running or (self._jobs and not self.dead):
-            self.wait(self._empty, None)
+        while self._alive or (self._jobs and not self.power.dead):
+            self._baton.wait(None, self._empty, None)
         self._jobs.clear()
+        if self in self._baton.pools:
+            self._baton.pools.remove(self)
 
-    def _now(self) -> int:
-        return round(self._clock.monotonic() * 1_000_000)
-
-    def _pass_on(self, own: _Party | None) -> bool:
-        """Give the baton to a seeded choice; False if that is ``own``."""
-        chosen = self._choose()
-        if isinstance(chosen, _Party):
-            self._waiting.remove(chosen)
-            if chosen is own:
-                return False
-            chosen.lock.release()
-            return True
+    def begin(self) -> Job:
+        """The next job leaves the queue."""
         self._running += 1
-        worker = _idle.pop() if _idle else _new_worker()
-        worker.hand(lambda: self._run(worker, chosen))
-        return True
+        self._alive += 1
+        return self._jobs.pop(0)
 
-    def _run(self, worker: _Worker, job: Job) -> None:
+    def run(self, job: Job) -> None:
+        """Run it on this thread."""
         try:
-            if job.take() and not self.dead:
+            if job.take() and not self.power.dead:
                 job.on_thread = True
                 job.run()
         except Unplugged:
@@ -184,36 +272,21 @@ class BatonThreads:
             self.errors.append(error)
         if not job.detached:
             self._running -= 1
-        if not self._running:
+        self._alive -= 1
+        if not self._alive:
             self._empty.open()
-        _idle.append(worker)
-        self._pass_on(None)
 
-    def _choose(self) -> _Party | Job:
-        while True:
-            now = self._now()
-            ready = [party for party in self._waiting if self._is_ready(party, now)]
-            startable = bool(self._jobs) and self._running < self._limit and not self.dead
-            options = len(ready) + startable
-            if options:
-                pick = self._dice.randrange(options) if options > 1 else 0
-                return ready[pick] if pick < len(ready) else self._jobs.pop(0)
-            if self.on_idle is not None and not self.dead and self.on_idle():
-                continue
-            deadlines = [party.deadline for party in self._waiting if party.deadline is not None]
-            if deadlines:
-                self._clock.advance((min(deadlines) - now) / 1_000_000)
-            else:
-                self.stuck = self.stuck or not self.dead
-                self.dead = True
-                self._empty.opened = True
 
-    def _is_ready(self, party: _Party, now: int) -> bool:
-        if party.gate is self._empty and self._empty is not None:
-            return self._empty.opened
-        if self.dead or (party.deadline is not None and party.deadline <= now):
-            return True
-        return party.gate is not None and party.gate.opened
+def _is_ready(party: _Party, now: int) -> bool:
+    if party.power is not None and party.power.dead:
+        return True
+    if party.deadline is not None and party.deadline <= now:
+        return True
+    return party.gate is not None and party.gate.opened
+
+
+def _never() -> bool:
+    return False
 
 
 def _new_worker() -> _Worker:

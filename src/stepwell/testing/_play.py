@@ -1,50 +1,47 @@
-"""Plays a program: one text for both colours, as two durable functions."""
+"""Plays a program: one text for both colours, as durable functions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.durable import durable_execution, with_retry
+from stepwell.durable import complete_batch, continue_batch, durable_execution, with_retry
 from stepwell.durable.config import ChildConfig, CompletionConfig, MapConfig, NestingType, ParallelConfig
 from stepwell.durable.retries import Retry, WithRetryConfig
 from stepwell.durable.waits import WaitForConditionConfig, WaitForConditionDecision
-from stepwell.runtime._scope import current_attempt
+from stepwell.testing._bodies import Bodies, at_once, far_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from stepwell.durable import DurableFunction
+    from stepwell.testing._bodies import Tales
     from stepwell.testing._programs import Node
-    from stepwell.testing._world import World
+    from stepwell.testing._world import Colour
 
-worlds: dict[str, World] = {}
-"""The world of each run that is being played."""
-
-
-class Flaky(Exception):
-    """What the bodies of programs raise."""
+tales: Tales = {}
+"""The tale of each run that is being played."""
+_functions: dict[tuple[str, float | None], DurableFunction] = {}
 
 
-@durable_execution(name="stepwell.testing:sync")
 def play_sync(event: Any, context: Any) -> Any:
     """A program, in a sync run."""
-    world = worlds[context.run_id]
-    return at_once(Player(world).nodes(context, world.program.nodes))
+    player = Player(tales[context.run_id])
+    return at_once(player.nodes(context, player.tale.program.nodes))
 
 
-@durable_execution(name="stepwell.testing:async")
 async def play_async(event: Any, context: Any) -> Any:
     """A program, in an async run."""
-    world = worlds[context.run_id]
-    return await Player(world).nodes(context, world.program.nodes)
+    player = Player(tales[context.run_id])
+    return await player.nodes(context, player.tale.program.nodes)
 
 
-def at_once(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that never suspends."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError(f"{work!r} waits in a sync run")
+def function_of(colour: Colour, timeout: float | None) -> DurableFunction:
+    """The durable function that plays programs with this time for the whole run."""
+    if (colour, timeout) not in _functions:
+        body = play_async if colour == "async" else play_sync
+        name = f"stepwell.testing:{colour}-{timeout or 'unlimited'}"
+        _functions[colour, timeout] = durable_execution(name=name, timeout=timeout)(body)
+    return _functions[colour, timeout]
 
 
 async def value_of(given: Any) -> Any:
@@ -52,70 +49,8 @@ async def value_of(given: Any) -> Any:
     return await given if hasattr(type(given), "__await__") else given
 
 
-class Player:
-    """Plays nodes of one world's program. In a sync run no ``await`` here ever suspends."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    # -- what user code hands to operations
-
-    def plain(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """A function without parameters, of the run's colour."""
-        if self.world.is_async:
-
-            async def slow() -> Any:
-                return await make()
-
-            return slow
-
-        def quick() -> Any:
-            return at_once(make())
-
-        return quick
-
-    def one(self, make: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
-        """A function of one parameter."""
-        if self.world.is_async:
-
-            async def slow(context: Any) -> Any:
-                return await make(context)
-
-            return slow
-
-        def quick(context: Any) -> Any:
-            return at_once(make(context))
-
-        return quick
-
-    def two(self, make: Callable[[Any, Any], Coroutine[Any, Any, Any]]) -> Any:
-        """A function of two parameters."""
-        if self.world.is_async:
-
-            async def slow(context: Any, other: Any) -> Any:
-                return await make(context, other)
-
-            return slow
-
-        def quick(context: Any, other: Any) -> Any:
-            return at_once(make(context, other))
-
-        return quick
-
-    async def body(self, fails: int, value: Any, *, once: bool = False) -> Any:
-        """What every body does: a line in the ledger before and after."""
-        attempt = current_attempt.get()
-        assert attempt is not None
-        world, key, number = self.world, attempt.key, attempt.attempt
-        world.body_begins(key, number, once=once)
-        await world.pause()
-        if number <= fails:
-            world.body_ends(key, number, "fail")
-            raise Flaky(f"{value} in attempt {number}")
-        world.body_ends(key, number, "end")
-        return [value, number]
-
-    # -- nodes
+class Player(Bodies):
+    """Plays nodes of one run's program. In a sync run no ``await`` here ever suspends."""
 
     async def nodes(self, context: Any, nodes: Sequence[Node]) -> list[Any]:
         """Several, one after the other."""
@@ -135,16 +70,21 @@ class Player:
 
     async def play_step(self, context: Any, node: Node) -> Any:
         """A step."""
-        undo = self.two(lambda _, __: self.body(node.undo_fails, f"undo {node.name}")) if node.undo else None
-        return await value_of(
-            context.step(
-                self.one(lambda _: self.body(node.fails, node.name, once=node.once)),
-                node.name,
-                retry=Retry(node.attempts, delay=node.seconds),
-                at_most_once=node.once,
-                undo=undo,
-            )
-        )
+        settings: dict[str, Any] = {"retry": Retry(node.attempts, delay=node.seconds), "at_most_once": node.once}
+        body: Any = self.one(lambda given: self.step_body(node, given))
+        if node.far:
+            settings["executor"] = "process"
+            body = far_body(self.tale.id, node)
+        elif node.transactional and self.world.kind == "sqlite" and not self.world.is_async:
+            settings["transactional"] = True
+            body = self.one(lambda given: self.transactional_body(node, given))
+        if node.limit == "time":
+            settings["timeout"] = self.limit_of(node)
+        elif node.limit == "beat":
+            settings["heartbeat_timeout"] = self.limit_of(node)
+        if node.undo:
+            settings["undo"] = self.two(lambda _, __: self.body(node.undo_fails, f"undo {node.name}"))
+        return await value_of(context.step(body, node.name, **settings))
 
     async def play_wait(self, context: Any, node: Node) -> Any:
         """A timer."""
@@ -184,13 +124,39 @@ class Player:
         """A number that is the same for ever."""
         return await value_of(context.random())
 
+    async def play_uuid(self, context: Any, node: Node) -> Any:
+        """A UUID, which no result depends on."""
+        await value_of(context.uuid())
+        return "uuid"
+
+    async def play_progress(self, context: Any, node: Node) -> Any:
+        """How far it has come."""
+        return await value_of(context.progress(1, 2, node.name))
+
+    async def play_dropped(self, context: Any, node: Node) -> Any:
+        """Async user code loses patience with a step; what it got by then is not up to the program."""
+        body = self.one(lambda _: self.body(0, node.name))
+        if not self.world.is_async:
+            await value_of(context.step(body, node.name))
+            return "dropped"
+        import asyncio
+
+        task = asyncio.ensure_future(context.step(body, node.name))
+        await asyncio.wait({task}, timeout=1.0)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            pass
+        return "dropped"
+
     async def play_rollback(self, context: Any, node: Node) -> Any:
         """Undo what is finished."""
         return await value_of(context.rollback())
 
     async def play_fail(self, context: Any, node: Node) -> Any:
         """The handler lets an error out."""
-        raise Flaky(node.name)
+        raise self.flaky(node.name)
 
     async def play_child(self, context: Any, node: Node) -> Any:
         """A child context."""
@@ -203,7 +169,7 @@ class Player:
         async def block(inside: Any, attempt: int) -> Any:
             values = await self.nodes(inside, node.inside[0])
             if attempt <= node.fails:
-                raise Flaky(f"{node.name} in attempt {attempt}")
+                raise self.flaky(f"{node.name} in attempt {attempt}")
             return values
 
         config: WithRetryConfig[Any] = WithRetryConfig(
@@ -215,8 +181,9 @@ class Player:
         """A map whose items do the same."""
         inner = self.two(lambda inside, _: self.nodes(inside, node.inside[0]))
         config: MapConfig[Any] = MapConfig(
-            max_concurrency=node.at_a_time, completion_config=_completion(node), nesting_type=_nesting(node)
-        )
+            max_concurrency=node.at_a_time, completion_config=_completion(node), nesting_type=_nesting(node),
+            item_key=(lambda item, _: f"key {item}") if node.by_key else None,
+        )  # fmt: skip
         return _batch(node, await value_of(context.map(range(node.width), inner, node.name, config)))
 
     async def play_parallel(self, context: Any, node: Node) -> Any:
@@ -232,7 +199,11 @@ class Player:
 
 
 def _completion(node: Node) -> CompletionConfig:
-    return CompletionConfig.first_successful() if node.early else CompletionConfig.all_completed()
+    if not node.early:
+        return CompletionConfig.all_completed()
+    if node.custom:
+        return CompletionConfig(should_complete=lambda s: complete_batch() if s.success_count else continue_batch())
+    return CompletionConfig.first_successful()
 
 
 def _nesting(node: Node) -> NestingType:

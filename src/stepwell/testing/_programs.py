@@ -8,9 +8,10 @@ from typing import Literal
 import msgspec
 
 What = Literal[
-    "step", "wait", "poll", "child", "map", "parallel", "with_retry", "once", "on_failure", "now", "random", "rollback",
-    "fail",
+    "step", "wait", "poll", "child", "map", "parallel", "with_retry", "once", "on_failure", "now", "random", "uuid",
+    "progress", "dropped", "rollback", "fail",
 ]  # fmt: skip
+Limit = Literal["time", "beat"]
 DEPTH = 3
 
 
@@ -33,13 +34,30 @@ class Node(msgspec.Struct, frozen=True):
     at_a_time: int | None = None
     early: bool = False
     """A batch that ends with its first success."""
+    custom: bool = False
+    """The user's own function says so."""
+    by_key: bool = False
+    """Items are keyed by what they are."""
     flat: bool = False
+    limit: Limit | None = None
+    """What limits an attempt: its time, or the time between two heartbeats."""
+    slow: int = 0
+    """Attempts that take too long before one does not."""
+    far: bool = False
+    """The body runs in another process, which dies in the first ``dies`` attempts."""
+    dies: int = 0
+    transactional: bool = False
+    """It shares a transaction with the store, where the store has any."""
+    deadly: bool = False
+    """Its body may end the process, time and again."""
 
 
 class Program(msgspec.Struct, frozen=True):
     """What one run does."""
 
     nodes: tuple[Node, ...]
+    timeout: float | None = None
+    """Seconds for the whole run."""
 
     @property
     def size(self) -> int:
@@ -51,20 +69,27 @@ def _size(node: Node) -> int:
     return 1 + sum(_size(inner) for part in node.inside for inner in part)
 
 
-LEAVES: tuple[What, ...] = ("step",) * 7 + ("wait", "poll", "once", "on_failure", "now", "random")
+LEAVES: tuple[What, ...] = (
+    *("step",) * 10, "wait", "poll", "once", "on_failure", "now", "random", "uuid", "progress", "dropped",
+)  # fmt: skip
 SCOPES: tuple[What, ...] = ("child", "map", "parallel", "with_retry")
 
 
-def make_program(seed: int) -> Program:
-    """The program of this seed: the same on every machine."""
+def make_program(seed: int, *, most: int = 5, deadly: bool = False) -> Program:
+    """The program of this seed, with at most so many operations at its top: the same on every machine.
+
+    ``deadly``: it begins with a step that may end its process.
+    """
     dice = random.Random(f"program {seed}")
-    nodes = _nodes(dice, 1, dice.randint(2, 5))
+    nodes = _nodes(dice, 1, dice.randint(2, most))
+    if deadly:
+        nodes = (Node("step", "deadly", attempts=2, deadly=True, seconds=1), *nodes)
     ends = dice.random()
     if ends < 0.3:
         nodes += (Node("fail", "end"),)
     elif ends < 0.35:
         nodes += (Node("rollback", "back"),)
-    return Program(nodes)
+    return Program(nodes, dice.choice((40.0, 400.0, 2000.0)) if dice.random() < 0.15 else None)
 
 
 def _nodes(dice: random.Random, depth: int, count: int) -> tuple[Node, ...]:
@@ -97,17 +122,23 @@ def _undo_fails(dice: random.Random) -> int:
 
 def _step(dice: random.Random, name: str) -> Node:
     once = dice.random() < 0.25
-    attempts = dice.choice([1, 2, 3])
+    how = dice.random()
+    limited, far = how < 0.15, 0.15 <= how < 0.25
     return Node(
         "step",
         name,
         fails=dice.choice([0, 0, 0, 1, 2, 3]),
-        attempts=attempts,
+        attempts=dice.choice([1, 2, 3]),
         once=once,
         undo=dice.random() < 0.5,
         undo_fails=_undo_fails(dice),
         caught=once or dice.random() < 0.85,
         seconds=dice.choice([1, 1, 20]),
+        limit=dice.choice(("time", "beat")) if limited else "time" if far and dice.random() < 0.5 else None,
+        slow=dice.choice([0, 1, 1, 2]) if limited or far else 0,
+        far=far,
+        dies=dice.choice([0, 0, 1]) if far else 0,
+        transactional=0.25 <= how < 0.6 and not once,
     )
 
 
@@ -127,5 +158,5 @@ def _scope(dice: random.Random, depth: int, name: str) -> Node:
             parts = (inside,) if what == "map" else tuple(_nodes(dice, depth + 1, 1) for _ in range(width))
             return Node(
                 what, name, parts, width=width, at_a_time=dice.choice([None, 1, 2]), early=dice.random() < 0.3,
-                flat=dice.random() < 0.2,
+                custom=dice.random() < 0.5, by_key=dice.random() < 0.3, flat=dice.random() < 0.2,
             )  # fmt: skip

@@ -267,11 +267,15 @@ class ReopenChecks(StoreRig):
         lease = self.start("r")
         self.equal(self.store.run_reopen(self.rid(lease), "w2", self.taken_as(2, "w2")), None, "reopening an open run")
         self.commit(self.batch(lease, self.record(), change=End("failed")))
-        self.expect(self.store.run_reopen(self.rid(lease), "w2", self.taken_as(2, "w2")) is not None, "got nothing")
+        new = self.store.run_reopen(self.rid(lease), "w2", self.taken_as(2, "w2"))
+        assert new is not None, "got nothing"
         before = self.seen("r")
         self.equal(self.open().run_reopen(self.rid(lease), "w3", self.taken_as(2, "w3")), None, "the second reopening")
         self.equal(self.store.run_reopen(987_654_321, "w3", self.taken_as(2, "w3")), None, "of an unknown run")
         self.equal(self.seen("r"), before, "what is on record")
+        self.commit(self.batch(new, self.record(), change=End("failed")))
+        late = self.store.run_reopen(self.rid(lease), "w3", self.taken_as(2, "w3"))
+        self.equal(late, None, "a reopening by somebody who did not see that the run was opened, and ended, meanwhile")
 
     def check_reopen_takes_facts(self) -> None:
         """A reopened run has an inbox like any other, and ends like any other."""

@@ -61,12 +61,16 @@ from gate inner join row_in on row_in.rid = gate.rid
 
 -- name: run_reopen
 -- Behind run_lock, in the same transaction, so that of two that open it one waits and finds it open, and that one that
--- is being taken away is seen to be. Facts that nobody took before the end count again.
+-- is being taken away is seen to be. Facts that nobody took before the end count again. Nobody who has not seen the
+-- newest life opens the run (record, by its primary key).
 with gate as (
     update stepwell.run set status = null, reason = null, ended_at = null
     where
         run.rid = %(rid)s and run.status is not null
         and not exists (select from stepwell.gone where gone.rid = run.rid)
+        and %(epoch)s > coalesce(
+            (select last.epoch from stepwell.record last where last.rid = %(rid)s order by last.seq desc limit 1), 0
+        )
     returning run.rid, run.id, run.queue, run.function
 ),
 
