@@ -84,7 +84,7 @@ def test_an_answer_while_no_process_runs(colour: str, hold: float, tmp_path: Any
     first.stop()
     outside = Engine(url)
     outside.send_callback_success(found[0]["id"], "yes")
-    with pytest.raises(UsageError, match="^callback already completed: SUCCEEDED$"):
+    with pytest.raises(UsageError, match=r"^callback already completed: SUCCEEDED$"):
         outside.send_callback_success(found[0]["id"], "no")
     assert outside.get_run("r").status in ("waiting", "interrupted")
     outside.stop()
@@ -163,11 +163,11 @@ def test_the_first_answer_wins(way: Way) -> None:
         way.engine.send_callback_failure,
         way.engine.send_callback_heartbeat,
     ):
-        with pytest.raises(UsageError, match="^callback already completed: FAILED$"):
+        with pytest.raises(UsageError, match=r"^callback already completed: FAILED$"):
             late(callback_id)
     handle.wait(20)
     before = journal(way.engine, "r", lives=True)
-    with pytest.raises(UsageError, match="^callback already completed: FAILED$"):
+    with pytest.raises(UsageError, match=r"^callback already completed: FAILED$"):
         way.engine.send_callback_success(callback_id, "late")
     assert journal(way.engine, "r", lives=True) == before
     assert [r["record"] for r in before].count("CallbackFailed") == 1
@@ -314,9 +314,9 @@ def test_no_answer_in_time(colour: str) -> None:
         assert handle.status == "waiting"
         runner.advance(1.5)
         assert runner.result(handle).result == ["Callback timed out", "Callback.Timeout"]
-        with pytest.raises(UsageError, match="^callback already completed: TIMED_OUT$"):
+        with pytest.raises(UsageError, match=r"^callback already completed: TIMED_OUT$"):
             runner.complete(callback_id, "late")
-        with pytest.raises(UsageError, match="^callback already completed: TIMED_OUT$"):
+        with pytest.raises(UsageError, match=r"^callback already completed: TIMED_OUT$"):
             runner.heartbeat(callback_id)
 
 

@@ -14,12 +14,12 @@ from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Stepwell
 from stepwell.journal import RunFilter, Writer
 from stepwell.journal._memory import MemoryStore
 from stepwell.runtime import Host
-from stepwell.testing._baton import BatonThreads, Unplugged
+from stepwell.testing._baton import Baton, BatonThreads, Power, Unplugged
 from stepwell.testing._clock import VirtualClock
 from stepwell.testing._handler_store import Chances, HandlerStore
 from stepwell.testing._invariants import check_run
 from stepwell.testing._kit_timers import RunStates
-from stepwell.testing._virtual_loop import Stuck, VirtualLoop
+from stepwell.testing._virtual_loop import VirtualLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,9 +50,9 @@ class _Host(Host):
 
         def quick(attempt: Attempt) -> Any:
             machine.begins(attempt, once=want.at_most_once)
-            machine.baton.pause(machine.lingers())
+            machine.threads.pause(machine.lingers())
             value = body.call(attempt)
-            machine.baton.pause(machine.lingers())
+            machine.threads.pause(machine.lingers())
             return value
 
         async def slow(attempt: Attempt) -> Any:
@@ -106,14 +106,17 @@ class Machine:
         self.chances = chances
         self.hold = hold
         self.clock = VirtualClock()
-        self.baton = BatonThreads(self.clock, chances.dice, limit=chances.dice.choice([1, 2, 4, 64]))
+        self._limit = chances.dice.choice([1, 2, 4, 64])
+        self._baton = Baton(self.clock, chances.dice)
+        self._power = Power()
+        self.threads = BatonThreads(self._baton, self._power, limit=self._limit)
         self.found: list[str] = []
         self.raised: list[BaseException] = []
         """What user code raised that is no error of a step: it goes to the caller."""
         self._memory = MemoryStore("simulated", self.clock)
         self._reader: Any = self._memory.view(self.clock)
         self._states = RunStates(self._reader)
-        self._loop = _Loop(self.clock) if function.is_async else None
+        self._loop = _Loop(self.clock, lambda: self._power) if function.is_async else None
         self._begun: set[tuple[str, str, int]] = set()
         self._started = False
         self._store: HandlerStore | None = None
@@ -123,7 +126,7 @@ class Machine:
 
     def begins(self, attempt: Attempt, *, once: bool) -> None:
         """A body is about to run: hold that against what is on record."""
-        if self.baton.dead:
+        if self._power.dead:
             raise Unplugged
         run_id = attempt.scope.life.run.id
         run = self._state(run_id)
@@ -140,7 +143,7 @@ class Machine:
 
     def lingers(self) -> float:
         """How long a body takes, in seconds; sometimes that is when the process ends. Raises `Unplugged`."""
-        if self.baton.dead:
+        if self._power.dead:
             raise Unplugged
         if self.chances.body():
             self.die()
@@ -150,14 +153,14 @@ class Machine:
     async def pause_async(self) -> None:
         """The same in an async body."""
         await asyncio.sleep(self.lingers())
-        if self.baton.dead:
+        if self._power.dead:
             raise Unplugged
 
     # -- processes
 
     def die(self) -> None:
         """The process is gone, with all that ran in it."""
-        self.baton.dead = True
+        self._power.dead = True
         if self._store is not None:
             self._store.dead = True
 
@@ -174,10 +177,11 @@ class Machine:
 
     def _live(self) -> bool:
         """One process, to its end; whether all runs have ended."""
-        self.baton.dead = False
+        self._power = Power()
+        self.threads = BatonThreads(self._baton, self._power, limit=self._limit)
         self._store = store = HandlerStore(self._memory.view(self.clock), self.chances, self.die)
         host = _Host(
-            cast("Any", store), clock=self.clock, hold=self.hold, threads=self.baton,
+            cast("Any", store), clock=self.clock, hold=self.hold, threads=self.threads,
             writer=Writer(cast("Any", store), inline=True), background=False, settings={"retry": None, "serdes": None},
         )  # fmt: skip
         host.machine = self
@@ -190,23 +194,38 @@ class Machine:
         except (Unplugged, JournalError):
             pass  # it ended in the middle
         self.die()
-        self.baton.drain()
+        self.threads.drain()
         if self._loop is not None:
-            self._loop.watch(None)
-            self._loop.end_tasks()
+            self._end_tasks(self._loop)
         else:
             host._stop_loop()
-        for error in (*self.raised, *self.baton.errors):
+        for error in (*self.raised, *self.threads.errors):
             if not isinstance(error, JournalError):
                 raise error
         # Nobody waits for a beat of the dead.
         self._reader.worker_leave(host.worker)
         return over
 
+    def _end_tasks(self, loop: VirtualLoop) -> None:
+        """No task of the process outlives it."""
+        loop.watch(self.threads.run_here, self._stuck)
+        while left := loop.end_of(self._power):
+            loop.run_until_complete(asyncio.wait(left))
+
+    def _stuck(self) -> bool:
+        """Everybody waits, and no time will end that: the process ends."""
+        if self._power.dead:
+            return False
+        self.found.append("everybody waits, and nothing can end that")
+        self.die()
+        if self._loop is not None:
+            self._loop.end_of(self._power)
+        return True
+
     def life_over(self, ending: Ending) -> None:
         """A life has ended. By what no disaster explains, the simulation ends, too."""
         error = ending.error
-        if self.baton.dead:
+        if self._power.dead:
             return  # whatever it met, it met because its process is gone
         if isinstance(error, Corrupt):
             self.found.append(str(error))
@@ -229,13 +248,13 @@ class Machine:
         return list(self._reader.run_list(RunFilter(statuses=OPEN), limit=10_000))
 
     def _main(self, host: Host) -> bool:
-        self.baton.on_idle = lambda: self._idle(host)
+        self._baton.on_idle, self._baton.on_stuck = (lambda: self._idle(host)), self._stuck
         self._begin()
         for _ in range(MOST_NAPS):
             if self._over():
                 return True
             self._look()
-            self.baton.wait(None, self._nap(host))
+            self.threads.wait(None, self._nap(host))
         self.found.append("it goes on for ever")
         return True
 
@@ -243,17 +262,16 @@ class Machine:
         loop = self._loop
         assert loop is not None
         host._loop = loop
-        loop.watch(lambda: self.baton.run_here() or self._idle(host))
+        loop.watch(lambda: self.threads.run_here() or self._idle(host), self._stuck)
         try:
             return loop.run_until_complete(self._main_async(host))
-        except Stuck:
-            self.found.append("everybody waits, and nothing can end that")
-            return True
+        except asyncio.CancelledError:
+            return True  # it was stuck
 
     async def _main_async(self, host: Host) -> bool:
         self._begin()
         for _ in range(MOST_NAPS):
-            if self.baton.dead:
+            if self._power.dead:
                 return False
             if self._over():
                 return True
@@ -289,7 +307,7 @@ class Machine:
 
     def _idle(self, host: Host) -> bool:
         """Everybody waits: what the host's own threads would do now. True if that may have changed something."""
-        if self.baton.dead:
+        if self._power.dead:
             return False
         before = [life.over for life in host.lives.values()], self._reader.facts()["rows"]
         try:
