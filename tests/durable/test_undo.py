@@ -43,6 +43,21 @@ def test_last_first_and_on_record(run: Run) -> None:
     ]  # fmt: skip
 
 
+def test_a_scope_called_undo_is_not_taken_for_what_was_undone(run: Run) -> None:
+    undone: list[Any] = []
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> None:
+        context.run_in_child_context(lambda child: child.step(lambda: "inner", name="a"), "undo")
+        context.step(lambda: "a", name="a", undo=undoing(undone))
+        raise LookupError("end")
+
+    with pytest.raises(LookupError):
+        run(handler, id="r")
+    assert undone == ["a"]
+    assert run.engine.get_run("r").get_context("undo").name == "undo"
+
+
 def test_a_run_that_succeeds_undoes_nothing(run: Run) -> None:
     undone: list[Any] = []
     run(failing("a", undone=undone, last=lambda: None), id="r")

@@ -19,7 +19,9 @@ def label(name: str) -> str:
 def child_key(parent: str, text: str, ordinal: int) -> str:
     """Key of the ``ordinal``-th operation (from 1) labelled ``text`` in the scope ``parent`` ("" = the run)."""
     own = text if ordinal == 1 else f"{text}#{ordinal}"
-    return f"{parent}/{own}" if parent else own
+    if parent:
+        return f"{parent}/{own}"
+    return "%75ndo" if own == "undo" else own  # what is below "undo/" is what was undone (durable.md §5.6)
 
 
 def item_key(batch: str, index: int) -> str:
