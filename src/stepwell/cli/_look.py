@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ import msgspec
 
 from stepwell.cli._errors import PARKED, say
 from stepwell.cli._open import opened
-from stepwell.cli._output import print_json, write_array
+from stepwell.cli._output import print_pieces, write_array
 from stepwell.cli._tables import print_table, short_time
-from stepwell.client import exit_code, list_rows, run_object
+from stepwell.client import exit_code, run_json, run_object, shown_rows
 from stepwell.client._views import iso
 from stepwell.errors import BadArguments
 from stepwell.journal import RunFilter
@@ -33,22 +34,24 @@ PAGE = 500
 def ls(options: dict[str, Any]) -> int:
     """``stepwell ls``."""
     with opened(options["store"], write=False) as engine:
-        rows = list_rows(engine.store, RunFilter(function=options["name"]), options["status"], options["limit"])
+        limit: int = options["limit"]
+        rows = islice(shown_rows(engine.store, RunFilter(function=options["name"]), options["status"], limit), limit)
         if options["as_json"]:
             write_array(sys.stdout, (run_object(engine.store, row, tree=False) for row in rows))
             click.echo()
             return 0
         head = ("RUN", "FUNCTION", "STATUS", "CREATED", "ENDED", "REASON")
-        body = [
-            (r.id, r.function, r.status, short_time(r.created_at), short_time(r.ended_at), _cut(r.reason or "", 60))
-            for r in rows
-        ]
-        print_table(head, body)
-        if not rows:
+        count = print_table(head, map(_ls_row, rows))
+        if not count:
             say("no runs; start one with: stepwell run app.py:handler")
-        elif len(rows) == options["limit"]:
-            say(f"the newest {len(rows)}; more with --limit")
+        elif count == limit:
+            say(f"the newest {count}; more with --limit")
     return 0
+
+
+def _ls_row(row: RunRow) -> tuple[str, ...]:
+    created, ended = short_time(row.created_at), short_time(row.ended_at)
+    return row.id, row.function, row.status, created, ended, _cut(row.reason or "", 60)
 
 
 def _cut(text: str, longest: int) -> str:
@@ -58,12 +61,12 @@ def _cut(text: str, longest: int) -> str:
 
 def show(run_id: str, *, as_json: bool, store: str | None) -> int:
     """``stepwell show``."""
-    from stepwell.cli._show import print_object, show_run
+    from stepwell.cli._show import show_run
 
     with opened(store, write=False) as engine:
         row = engine.find(run_id)
         if as_json:
-            print_object(engine.store, row)
+            print_pieces(run_json(engine.store, row))
         else:
             show_run(engine.store, row)
     return 0
@@ -137,7 +140,7 @@ def wait(run_id: str, timeout: float | None, *, as_json: bool, store: str | None
             return 130
         row = engine.find(row.id)
         if as_json:
-            print_json(run_object(engine.store, row))
+            print_pieces(run_json(engine.store, row))
         else:
             click.echo(row.status)
         return exit_code(row)

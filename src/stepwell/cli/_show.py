@@ -1,8 +1,7 @@
-"""``stepwell show``: a header, a bar, a line for each operation; or all of it as one JSON object."""
+"""``stepwell show``: a header, a bar, a line for each operation."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -10,18 +9,15 @@ import msgspec
 
 from stepwell import core
 from stepwell.cli._errors import say
-from stepwell.cli._output import write_array
 from stepwell.cli._tables import painted, print_bar
-from stepwell.client import run_object
-from stepwell.client._views import error_of, eta, node, partial_progress, shown_status, value_of
-from stepwell.core import Op, RunState, decode_records, fold_all, parent_of, progress
+from stepwell.client._slim import Tree, slim_state
+from stepwell.client._views import error_of, eta, partial_progress, shown_status, value_of
+from stepwell.core import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
+    from stepwell.core import Op
     from stepwell.journal import RunRow, Store
 
-PAGE = 500
 NEXT = {
     "failed": ("retry {}", "gives what failed new attempts"),
     "timed_out": ("retry {}", "gives what did not end new attempts"),
@@ -36,7 +32,7 @@ NEXT = {
 
 def show_run(store: Store, row: RunRow) -> None:
     """Print it. The journal is read in pages and its values are dropped as they go by."""
-    run = _state(store, row)
+    run = slim_state(store, row)
     status = shown_status(row, dict(store.worker_silence()), store.now())
     click.echo(f"{row.id}  {row.function}  {painted(status, status)}")
     reason = row.reason or row.waiting_for
@@ -44,9 +40,9 @@ def show_run(store: Store, row: RunRow) -> None:
         click.echo(f"  {reason}")
     if run.end is None or status == "succeeded":  # a run that failed is not 100 % of anything
         print_bar(round(100 * progress(run, partial_progress(store, row.rid)), 1), eta(run, store.now()))
-    children = _children(run)
-    for op in _top(run):
-        _print_tree(op, children, 1)
+    operations = Tree(run)
+    for op in operations.top():
+        _print_tree(op, operations, 1)
     error = error_of(getattr(run.end, "error", None))
     if error:
         click.echo(f"  error: {error['type']}: {error['message']}")
@@ -57,66 +53,10 @@ def show_run(store: Store, row: RunRow) -> None:
         say(f"next: stepwell {command.format(row.id)}", why.format(row.id))
 
 
-def print_object(store: Store, row: RunRow) -> None:
-    """The run object as JSON on stdout, its tree a line an operation."""
-    head = msgspec.json.encode(run_object(store, row, tree=False)).decode()
-    run = _state(store, row, keep_times=True)
-    children = _children(run)
-    click.echo(f'{head[:-1]},\n"tree":', nl=False)
-    write_array(sys.stdout, (node(op, children) for op in _top(run)))
-    click.echo("}")
-
-
-def _state(store: Store, row: RunRow, *, keep_times: bool = False) -> RunState:
-    """The journal folded page by page, without what nobody looks at."""
-    run, after = RunState(row.id), 0
-    while page := store.record_load(row.rid, after=after, limit=PAGE):
-        after = page[-1].seq
-        for entry in page:
-            records = decode_records(entry.data)
-            fold_all(run, records)
-            for record in records:
-                op = run.ops.get(getattr(record, "key", ""))
-                if op is not None:
-                    _slim(op, keep_times=keep_times)
-    return run
-
-
-def _slim(op: Op, *, keep_times: bool) -> None:
-    # Assigned, not deleted: deleting would give each operation a dictionary of its own.
-    if op.payload is not None:
-        op.payload = None
-    if op.fingerprint is not None:
-        op.fingerprint = None
-    if not keep_times and op.ended:
-        op.started_at = op.ended_at = 0
-
-
-def _parent(op: Op, run: RunState) -> str:
-    """The nearest operation around it that is on record; "" for the run itself."""
-    parent = parent_of(op.key)
-    while parent and parent not in run.ops:
-        parent = parent_of(parent)
-    return parent
-
-
-def _top(run: RunState) -> Iterator[Op]:
-    return (op for op in run.ops.values() if not _parent(op, run))
-
-
-def _children(run: RunState) -> dict[str, list[Op]]:
-    children: dict[str, list[Op]] = {}
-    for op in run.ops.values():
-        parent = _parent(op, run)
-        if parent:
-            children.setdefault(parent, []).append(op)
-    return children
-
-
-def _print_tree(op: Op, children: Mapping[str, Sequence[Op]], depth: int) -> None:
+def _print_tree(op: Op, operations: Tree, depth: int) -> None:
     name = op.name or op.key.rsplit("/", 1)[-1]
     attempts = f"  attempts {op.attempt}" if op.attempt > 1 else ""
     error = f"  {op.error.type}: {' '.join(op.error.message.split())}" if op.error else ""
     click.echo(f"{'  ' * depth}{name}  ({op.kind})  {painted(op.status, op.status)}{attempts}{error}")
-    for child in children.get(op.key, ()):
-        _print_tree(child, children, depth + 1)
+    for child in operations.inside(op):
+        _print_tree(child, operations, depth + 1)

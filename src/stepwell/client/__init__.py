@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from stepwell.client._module import start as start
     from stepwell.client._views import exit_code as exit_code
     from stepwell.client._views import list_rows as list_rows
+    from stepwell.client._views import run_json as run_json
     from stepwell.client._views import run_object as run_object
+    from stepwell.client._views import shown_rows as shown_rows
 
 # Name -> module. Imported when first asked for (PEP 562): who only decorates a function does not pay for the engine.
 _NAMES = {
@@ -31,7 +33,9 @@ _NAMES = {
     "load_target": "_functions",
     "run": "_module",
     "run_async": "_module",
+    "run_json": "_views",
     "run_object": "_views",
+    "shown_rows": "_views",
     "start": "_module",
 }
 
@@ -46,7 +50,9 @@ __all__ = [
     "load_target",
     "run",
     "run_async",
+    "run_json",
     "run_object",
+    "shown_rows",
     "start",
 ]
 
