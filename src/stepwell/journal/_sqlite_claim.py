@@ -93,5 +93,5 @@ class Claiming(Writing):
 
         told = self.file.writing(work)
         if told:
-            self.poke()
+            self.tell()
         return told
