@@ -402,6 +402,8 @@ def load(store: Store, run_id: str, rid: int) -> RunState:
                 message = f"row {after} of run {run_id} cannot be read: {error}"
                 raise Corrupt(message) from error
             fold_all(run, records)
+        if len(page) < PAGE:
+            break
     return run
 
 
