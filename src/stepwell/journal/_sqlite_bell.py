@@ -1,7 +1,7 @@
 """Bells: how a commit wakes the processes that wait for one, without their looking all the time (ENGINE.md §8).
 
 A process that waits makes a FIFO in ``<database>-bells/``, and a thread of it sleeps at its end. Whoever commits
-what others may wait for (a run to take, the end of one) puts a byte into each FIFO there. That is a hint as NOTIFY is one:
+what others may wait for (a run to take, the end of one) puts a byte into each FIFO there. That is a hint, as NOTIFY is:
 where it gets lost, or FIFOs cannot be made, polling finds the change a little later.
 """
 
@@ -32,19 +32,15 @@ class Bell:
         self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._lock = threading.Lock()
         self._handle = -1
-        self._begun = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def listen(self) -> None:
-        """Call ``heard`` from here on when another process rings. Idempotent; what cannot be listened to is not."""
-        if self._begun:
-            return
+        """Call ``heard`` from here on when another process rings. Idempotent; where no bell can be made, nothing."""
         with self._lock:
-            if self._begun or self._closed:
+            if self._thread is not None or self._closed:
                 return
-            self._begun = True
-            with contextlib.suppress(OSError, AttributeError):
+            with contextlib.suppress(OSError, AttributeError):  # the last to leave may take the folder in this moment
                 self._handle = self._make()
                 self._thread = threading.Thread(target=self._listen, name="stepwell-bell", daemon=True)
                 self._thread.start()
@@ -54,8 +50,8 @@ class Bell:
         fresh = self._folder / f".{self._name}"
         os.mkfifo(fresh)
         try:
-            # For writing, too, or it would be at its end as soon as the first who rings has left. Not to be found before
-            # somebody listens: a bell without a listener is taken away.
+            # For writing, too, or it would be at its end as soon as the first who rings has left. Not to be found
+            # before somebody listens: a bell without a listener is taken away.
             handle = os.open(fresh, os.O_RDWR | os.O_CLOEXEC)
             fresh.rename(self._folder / self._name)
         except BaseException:
