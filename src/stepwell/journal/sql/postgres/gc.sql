@@ -15,15 +15,15 @@ limit %(limit)s
 select run.rid
 
 -- name: gc_family
--- A run and its children's children, by run's index on parent.
-with recursive family (rid, id, status) as (
-    select run.rid, run.id, run.status from stepwell.run where run.rid = %(rid)s
+-- Runs and their children's children, by run's index on parent.
+with recursive family (root, rid, id, status) as (
+    select run.rid, run.rid, run.id, run.status from stepwell.run where run.rid = any(%(rids)s)
     union
-    select run.rid, run.id, run.status
+    select family.root, run.rid, run.id, run.status
     from family inner join stepwell.run on run.parent = family.id
 )
 
-select family.rid, family.status is null from family order by family.rid
+select family.root, family.rid, family.status is null from family order by family.root, family.rid
 
 -- name: gc_detach
 -- Locks and deletes run's rows by primary key, only if all of them are still ended.
@@ -46,12 +46,12 @@ returning rid
 
 -- name: gc_gone
 -- Runs whose rows are still there.
-select gone.rid from stepwell.gone where gone.rid > %(after)s order by gone.rid limit 1
+select gone.rid from stepwell.gone order by gone.rid limit %(limit)s
 
 -- name: gc_records
 -- By record's primary key, at most so many.
 with doomed as (
-    select r.rid, r.seq from stepwell.record r where r.rid = %(rid)s order by r.seq limit %(limit)s
+    select r.rid, r.seq from stepwell.record r where r.rid = any(%(rids)s) order by r.rid, r.seq limit %(limit)s
 ),
 
 deleted as (
@@ -65,7 +65,10 @@ select count(*), coalesce(sum(deleted.size), 0)::bigint from deleted
 -- name: gc_notes
 -- By note's primary key, at most so many.
 with doomed as (
-    select note.rid, note.n from stepwell.note where note.rid = %(rid)s order by note.n limit %(limit)s
+    select note.rid, note.n from stepwell.note
+    where note.rid = any(%(rids)s)
+    order by note.rid, note.n
+    limit %(limit)s
 ),
 
 deleted as (
@@ -79,7 +82,10 @@ select count(*), coalesce(sum(deleted.size), 0)::bigint from deleted
 -- name: gc_inbox
 -- By inbox's primary key, at most so many.
 with doomed as (
-    select inbox.rid, inbox.n from stepwell.inbox where inbox.rid = %(rid)s order by inbox.n limit %(limit)s
+    select inbox.rid, inbox.n from stepwell.inbox
+    where inbox.rid = any(%(rids)s)
+    order by inbox.rid, inbox.n
+    limit %(limit)s
 ),
 
 deleted as (
@@ -91,20 +97,20 @@ deleted as (
 select count(*), coalesce(sum(deleted.size), 0)::bigint from deleted
 
 -- name: gc_rest
--- What is left of a run when its rows are gone; each by its primary key's first column.
+-- What is left of runs when their rows are gone; each by its primary key's first column.
 with refs as (
-    delete from stepwell.blob_ref where blob_ref.rid = %(rid)s
+    delete from stepwell.blob_ref where blob_ref.rid = any(%(rids)s)
 ),
 
 signals as (
-    delete from stepwell.signal where signal.rid = %(rid)s
+    delete from stepwell.signal where signal.rid = any(%(rids)s)
 ),
 
 values_published as (
-    delete from stepwell.published where published.rid = %(rid)s
+    delete from stepwell.published where published.rid = any(%(rids)s)
 )
 
-delete from stepwell.gone where gone.rid = %(rid)s
+delete from stepwell.gone where gone.rid = any(%(rids)s)
 
 -- name: gc_sizes
 -- What a run's rows are, for a dry run. By the primary keys' first column; no lock.
