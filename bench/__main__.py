@@ -121,7 +121,7 @@ def _why(row: Row, costs: dict[str, tuple[str, float]]) -> str:
         return text
     most = float(row.limit.removesuffix("/s").replace(",", ""))
     return (
-        f"{text}. Of {1e6 / (row.ratio * most):.0f} µs a {what}, {taken:.0f} are the engine's own (below): "
+        f"{text}. Of {1e6 / (row.ratio * most):.0f} µs {what}, {taken:.0f} are the engine's own (below): "
         f"were commits free, the ratio would be {1e6 / taken / most:.1f}"
     )
 

@@ -31,11 +31,11 @@ def costs(engine: Engine) -> dict[str, tuple[str, float]]:
         asyncio.run(all_at_once())
 
     asked: dict[str, tuple[str, Callable[[], Any]]] = {
-        "W1": ("step", lambda: engine.run(_work.steps, {"n": COUNT})),
-        "W2": ("run", lambda: [engine.run(_work.one) for _ in range(COUNT)]),
-        "W2c 50": ("run", many),
-        "W4 async": ("item", lambda: engine.run(_work.map_async, {"n": COUNT})),
-        "W4 threads": ("item", lambda: engine.run(_work.map_threads, {"n": COUNT})),
+        "W1": ("a step", lambda: engine.run(_work.steps, {"n": COUNT})),
+        "W2": ("a run", lambda: [engine.run(_work.one) for _ in range(COUNT)]),
+        "W2c 50": ("a run", many),
+        "W4 async": ("an item", lambda: engine.run(_work.map_async, {"n": COUNT})),
+        "W4 threads": ("an item", lambda: engine.run(_work.map_threads, {"n": COUNT})),
     }
     found = {}
     for name, (what, work) in asked.items():
@@ -51,7 +51,7 @@ def costs(engine: Engine) -> dict[str, tuple[str, float]]:
 def costs_table(found: Mapping[str, tuple[str, float]], limits: Mapping[str, float]) -> str:
     """With the ratio that each would reach if commits took no time: no disk makes it higher."""
     body = [
-        (name, f"{taken:.0f} µs a {what}", *(f"{1e6 / taken / most:.1f}" for most in limits.values()))
+        (name, f"{taken:.0f} µs {what}", *(f"{1e6 / taken / most:.1f}" for most in limits.values()))
         for name, (what, taken) in found.items()
     ]
     return table(("workload", "processor time on memory://", *(f"most on {store}" for store in limits)), body)
