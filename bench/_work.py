@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from stepwell import durable_execution
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from stepwell import Engine
 
 CLOCK: dict[str, float] = {}
@@ -45,6 +48,24 @@ async def one_async(event: Any, context: Any) -> Any:
     return await context.step(noop_async, name="noop")
 
 
+@durable_execution(name="bench-named")
+def named(event: Any, context: Any) -> int:
+    for i in range(event["n"]):
+        context.step(lambda: "x" * 98, name=f"step-{i}")
+    return int(event["n"])
+
+
+@durable_execution(name="bench-scoped")
+def scoped(event: Any, context: Any) -> int:
+    def inside(child: Any) -> None:
+        for i in range(100):
+            child.step(lambda: "x" * 98, name=f"step-{i}")
+
+    for i in range(event["n"] // 101):
+        context.run_in_child_context(inside, name=f"scope-{i}")
+    return int(event["n"])
+
+
 @durable_execution(name="bench-map-async")
 async def map_async(event: Any, context: Any) -> int:
     async def item(child: Any, _item: int) -> Any:
@@ -76,14 +97,15 @@ def w2(engine: Engine, *, ids: bool) -> float:
     return per_second(500, lambda: [engine.run(one, id=f"w2-{i}" if ids else None) for i in range(500)])
 
 
-def w2c(engine: Engine) -> float:
-    """Runs a second of one async step, 50 at once."""
+def w2c(engine: Engine, at_once: int) -> float:
+    """Runs a second of one async step, so many at once."""
+    rounds = max(2, 500 // at_once)
 
     async def many() -> None:
-        for _ in range(10):
-            await asyncio.gather(*(engine.run_async(one_async) for _ in range(50)))
+        for _ in range(rounds):
+            await asyncio.gather(*(engine.run_async(one_async) for _ in range(at_once)))
 
-    return per_second(500, lambda: asyncio.run(many()))
+    return per_second(rounds * at_once, lambda: asyncio.run(many()))
 
 
 def w4(engine: Engine, function: Any) -> float:
@@ -119,15 +141,35 @@ def w3(engine: Engine) -> float:
     return float(done.stdout)
 
 
-def w5() -> float:
-    """Milliseconds of the import over a bare interpreter, median of 15."""
+APP = """
+from stepwell import durable_execution
 
-    def median(code: str) -> float:
-        taken = []
-        for _ in range(15):
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            taken.append(time.perf_counter() - begun)
-        return sorted(taken)[7] * 1000
+@durable_execution
+def handler(event, context):
+    return context.step(lambda: 1, name="one")
+"""
+IMPORT = "from stepwell import durable_execution, run, StepConfig"
 
-    return median("from stepwell import durable_execution, run, StepConfig") - median("pass")
+
+def cold(times: int, command: Callable[[int], list[str]], folder: Path) -> float:
+    """Milliseconds of a process, median."""
+    taken = []
+    for i in range(times):
+        begun = time.perf_counter()
+        subprocess.run(command(i), check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - begun)
+    return sorted(taken)[times // 2] * 1000
+
+
+def w5(folder: Path) -> tuple[float, float, float]:
+    """Milliseconds over a bare interpreter of the import, and of it and a first run of one step; then of the same run
+    from the command line, whole. Each process is new, and each store.
+    """
+    (folder / "app.py").write_text(APP)
+    bare = cold(15, lambda _: [sys.executable, "-c", "pass"], folder)
+    imported = cold(15, lambda _: [sys.executable, "-c", IMPORT], folder) - bare
+    code = f"{IMPORT}; from app import handler; run(handler, store='sqlite:///first-%d.db')"
+    first = cold(15, lambda i: [sys.executable, "-c", code % i], folder) - bare
+    target = ["-m", "stepwell.cli", "run", "app.py:handler", "--store"]
+    shell = cold(15, lambda i: [sys.executable, *target, f"sqlite:///shell-{i}.db"], folder)
+    return imported, first, shell

@@ -214,6 +214,23 @@ def test_a_run_that_is_opened_again_is_left(rig: Rig) -> None:
     assert len(rig.texts(rig.row("r").rid)) == 5
 
 
+def test_the_others_go_without_a_run_that_is_opened_again(rig: Rig) -> None:
+    """Runs are taken in groups: one that is opened while its group is taken keeps no other."""
+    for run_id in ("a", "r", "z"):
+        ended(rig, run_id)
+    with rig.session() as session:
+        session.execute("update stepwell.run set status = null, ended_at = null where id = 'r'")
+        session.execute(
+            "insert into stepwell.hot (rid, queue, function, status, epoch, ttl)"
+            " select rid, '', '', 'pending', 2, 9 from stepwell.run where id = 'r'"
+        )
+        counts = rig.while_waiting(lambda: rig.gc(RunFilter()), session.commit)
+    assert counts.runs == 2
+    assert [row.id for row in rig.store.run_list(RunFilter(), limit=9)] == ["r"]
+    assert len(rig.texts(rig.row("r").rid)) == 5
+    assert list(rig.store.check()) == []
+
+
 def test_an_opening_behind_a_collection(rig: Rig) -> None:
     ended(rig, "r")
     rid = rig.row("r").rid

@@ -137,18 +137,25 @@ def _broken(store: Store, row: RunRow) -> list[str]:
     status: Any = None if row.ended_at is None else row.status
     hot = store.hot_get(row.id)
     try:
-        found = check_run(_rows(store, row), open=row.ended_at is None, hot=hot, status=status)
+        found = check_run(_Rows(store, row), open=row.ended_at is None, hot=hot, status=status)
     except (StepwellError, msgspec.MsgspecError) as error:
         return [f"its journal cannot be read: {error}"]
     return [str(violation) for violation in found]
 
 
-def _rows(store: Store, row: RunRow) -> Iterator[tuple[int, int, Any]]:
-    after = 0
-    while page := store.record_load(row.rid, after=after, limit=PAGE):
-        after = page[-1].seq
-        for entry in page:
-            yield entry.seq, entry.epoch, decode_records(entry.data)
+class _Rows:
+    """A journal in pages, as often as it is gone through."""
+
+    def __init__(self, store: Store, row: RunRow) -> None:
+        self._store = store
+        self._row = row
+
+    def __iter__(self) -> Iterator[tuple[int, int, Any]]:
+        after = 0
+        while page := self._store.record_load(self._row.rid, after=after, limit=PAGE):
+            after = page[-1].seq
+            for entry in page:
+                yield entry.seq, entry.epoch, decode_records(entry.data)
 
 
 def gc(options: dict[str, Any]) -> int:

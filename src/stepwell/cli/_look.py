@@ -6,6 +6,7 @@ import contextlib
 import re
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ import msgspec
 from stepwell.cli._errors import PARKED, say
 from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
-from stepwell.cli._output import print_json, write_array
+from stepwell.cli._output import print_pieces, write_array
 from stepwell.cli._tables import print_table, short_time
-from stepwell.client import aws_events, exit_code, list_rows, run_object
+from stepwell.client import aws_events, exit_code, run_json, run_object, shown_rows
 from stepwell.client._views import iso
 from stepwell.core import US
 from stepwell.errors import BadArguments
@@ -38,24 +39,21 @@ PAGE = 500
 def ls(options: dict[str, Any]) -> int:
     """``stepwell ls``."""
     with opened(options["store"], write=False) as engine:
+        limit: int = options["limit"]
         where = _filter(options, engine.store.now())
-        rows = list_rows(engine.store, where, options["status"], options["limit"])
+        rows = islice(shown_rows(engine.store, where, options["status"], limit), limit)
         if options["as_json"]:
             write_array(sys.stdout, (run_object(engine.store, row, tree=False) for row in rows))
             click.echo()
             return 0
         head = ("RUN", "FUNCTION", "STATUS", "CREATED", "ENDED", "REASON")
-        body = [
-            (r.id, r.function, r.status, short_time(r.created_at), short_time(r.ended_at), _cut(r.reason or "", 60))
-            for r in rows
-        ]
-        print_table(head, body)
-        if not rows and (options["status"] or where != RunFilter()):
+        count = print_table(head, map(_ls_row, rows))
+        if not count and (options["status"] or where != RunFilter()):
             say("no run matches")
-        elif not rows:
+        elif not count:
             say("no runs; start one with: stepwell run app.py:handler")
-        elif len(rows) == options["limit"]:
-            say(f"the newest {len(rows)}; more with --limit")
+        elif count == limit:
+            say(f"the newest {count}; more with --limit")
     return 0
 
 
@@ -89,6 +87,11 @@ def moment(option: str, text: str, now: int) -> int:
     return since // timedelta(microseconds=1)
 
 
+def _ls_row(row: RunRow) -> tuple[str, ...]:
+    created, ended = short_time(row.created_at), short_time(row.ended_at)
+    return row.id, row.function, row.status, created, ended, _cut(row.reason or "", 60)
+
+
 def _cut(text: str, longest: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= longest else text[: longest - 1] + "…"
@@ -96,12 +99,12 @@ def _cut(text: str, longest: int) -> str:
 
 def show(run_id: str, *, as_json: bool, store: str | None) -> int:
     """``stepwell show``."""
-    from stepwell.cli._show import print_object, show_run
+    from stepwell.cli._show import show_run
 
     with opened(store, write=False) as engine:
         row = engine.find(run_id)
         if as_json:
-            print_object(engine.store, row)
+            print_pieces(run_json(engine.store, row))
         else:
             show_run(engine.store, row)
     return 0
@@ -176,7 +179,7 @@ def wait(run_id: str, timeout: float | None, *, as_json: bool, store: str | None
             return 130
         row = engine.find(row.id)
         if as_json:
-            print_json(run_object(engine.store, row))
+            print_pieces(run_json(engine.store, row))
         else:
             click.echo(row.status)
         return exit_code(row)

@@ -21,6 +21,13 @@ def print_json(value: Any, *, indent: int = 2) -> None:
     click.echo(msgspec.json.format(data, indent=indent) if indent else data)
 
 
+def print_pieces(pieces: Iterable[str]) -> None:
+    """JSON text on stdout, as it comes."""
+    for piece in pieces:
+        sys.stdout.write(piece)
+    click.echo()
+
+
 def write_array(out: TextIO, items: Iterable[Any]) -> None:
     """A JSON array, one item a line, never more than one item in memory."""
     between = "[\n"

@@ -15,9 +15,9 @@ import click
 from stepwell.cli._errors import PARKED, say
 from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
-from stepwell.cli._output import print_json, stdout_apart
+from stepwell.cli._output import print_json, print_pieces, stdout_apart
 from stepwell.cli._targets import register_app, target_function
-from stepwell.client import Parked, exit_code, run_object
+from stepwell.client import Parked, exit_code, run_json, run_object
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
 from stepwell.errors import BadArguments, NonDeterminismError, RunError, UsageError
@@ -252,7 +252,7 @@ def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool)
     if codes and codes[0] != PARKED:
         return codes[0]
     if as_json:
-        print_json(run_object(engine.store, engine.find(run_id)), indent=0)
+        print_pieces(run_json(engine.store, engine.find(run_id), lines=False))
     elif value:
         from stepwell import serde
 

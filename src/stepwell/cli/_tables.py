@@ -20,16 +20,18 @@ COLOURS = {
 BAR = 24
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as the widest cell of a page of 200 rows."""
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    """Columns as wide as the widest cell of a page of 200 rows. Returns how many rows there were."""
     page: list[Sequence[str]] = [head]
     widths = [0] * len(head)
-    for row in rows:
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 - counted for the caller
         page.append(row)
         if len(page) == 200:
             widths = _print_page(page, widths)
             page = []
     _print_page(page, widths)
+    return count
 
 
 def _print_page(page: Sequence[Sequence[str]], widths: Sequence[int]) -> list[int]:

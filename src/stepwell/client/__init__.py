@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from stepwell.client._rehearsed import Change as Change
     from stepwell.client._views import exit_code as exit_code
     from stepwell.client._views import list_rows as list_rows
+    from stepwell.client._views import run_json as run_json
     from stepwell.client._views import run_object as run_object
+    from stepwell.client._views import shown_rows as shown_rows
 
 # Name -> module. Imported when first asked for (PEP 562): who only decorates a function does not pay for the engine.
 _NAMES = {
@@ -39,7 +41,9 @@ _NAMES = {
     "load_target": "_functions",
     "run": "_module",
     "run_async": "_module",
+    "run_json": "_views",
     "run_object": "_views",
+    "shown_rows": "_views",
     "start": "_module",
 }
 
@@ -58,7 +62,9 @@ __all__ = [
     "load_target",
     "run",
     "run_async",
+    "run_json",
     "run_object",
+    "shown_rows",
     "start",
 ]
 

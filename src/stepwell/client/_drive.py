@@ -47,6 +47,8 @@ class Drive:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._silent: dict[str, float] = {}
+        self._silent_until = float("-inf")
         self.failures: dict[str, Ending] = {}
         """How lives in the background ended that could not go on here; their waiters are told."""
 
@@ -216,21 +218,22 @@ class Drive:
         Raises:
             TimeoutError: the time is over; the run goes on.
         """
-        self.wait(run_id, timeout)
+        row = self.wait(run_id, timeout)
         ending = self.failures.pop(run_id, None)
         if ending is not None:
             self._raise_for(ending, run_id)
-        self._check_blocked(run_id)
-        return self._engine.result(self._row(run_id))
+        if row.status == "blocked":
+            raise blocked_error(row)
+        return self._engine.result(row)
 
-    def wait(self, run_id: str, timeout: float | None = None) -> None:
-        """Wait until the run has ended or is blocked. Raises `TimeoutError`."""
+    def wait(self, run_id: str, timeout: float | None = None) -> RunRow:
+        """Wait until the run has ended or is blocked; its row then. Raises `TimeoutError`."""
         clock, store = self._host.clock, self._host.store
         end = None if timeout is None else clock.monotonic() + timeout
         while True:
             row = self._row(run_id)
             if row.status in ENDED or row.status == "blocked" or run_id in self.failures:
-                return
+                return row
             left = LONGEST_NAP if end is None else min(LONGEST_NAP, end - clock.monotonic())
             if left <= 0:
                 message = f"run {run_id} has not ended within {timeout:g} s; it goes on"
@@ -339,7 +342,7 @@ class Drive:
         room = host.max_threads * 4 - len(host.lives)
         if room <= 0:
             return 0
-        silent = dict(store.worker_silence())
+        silent = self._silence()
         due = store.hot_due(
             now=store.now(), queues=self._engine.queues, functions=None, silent=silent, limit=min(room, CLAIMS)
         )
@@ -347,6 +350,14 @@ class Drive:
         for hot in due:
             begun += self._claim(hot, silent)
         return begun
+
+    def _silence(self) -> dict[str, float]:
+        """Who is silent, looked up a few times a second: a run that has just come does not wait for that."""
+        now = self._host.clock.monotonic()
+        if now >= self._silent_until:
+            self._silent = dict(self._host.store.worker_silence())
+            self._silent_until = now + LONGEST_NAP
+        return self._silent
 
     def _claim(self, hot: HotRow, silent: dict[str, float]) -> int:
         host = self._host

@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     from stepwell.journal import Store
 
 PAGE = 500
+"""Rows of a journal that are read at a time: no read transaction is open while one is looked at (ENGINE.md §6)."""
 
 
 class Follower:
     """A run's journal, folded as far as it was when last looked at; what steps say of their progress in its place.
 
-    ``each``: called with the state after each record, for readers that drop what they do not show.
+    ``fold``: what adds a record to the state, for readers that drop what they do not show.
     """
 
-    def __init__(
-        self, store: Store, run_id: str, rid: int, each: Callable[[RunState, AnyRecord], None] | None = None
-    ) -> None:
+    def __init__(self, store: Store, run_id: str, rid: int, fold: Callable[[RunState, AnyRecord], None] = fold) -> None:
         self.run = RunState(run_id)
         self._store = store
         self._rid = rid
-        self._each = each
+        self._fold = fold
         self._seq = 0
         self._note = 0
 
@@ -51,9 +50,7 @@ class Follower:
                     while at < len(told) and told[at][0] <= record.at:
                         tell(run, told[at][1], told[at][2])
                         at += 1
-                    fold(run, record)
-                    if self._each is not None:
-                        self._each(run, record)
+                    self._fold(run, record)
         for _, key, fraction in told[at:]:
             tell(run, key, fraction)
         return run

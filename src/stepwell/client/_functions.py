@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +186,13 @@ def load_target(target: str) -> DurableFunction:
 
 def target_of(function: DurableFunction) -> str | None:
     """Where the function can be found again by another process: ``/path/app.py:handler``."""
-    code = function.func.__code__
-    if "<locals>" in function.func.__qualname__ or not Path(code.co_filename).is_file():
-        return None
-    return f"{Path(code.co_filename).resolve()}:{function.func.__qualname__}"
+    name = function.func.__qualname__
+    place = None if "<locals>" in name else _place(function.func.__code__.co_filename)
+    return None if place is None else f"{place}:{name}"
+
+
+@cache
+def _place(filename: str) -> str | None:
+    """Asked once a file: each start of a run needs it, and asking the file system takes half as long as the run."""
+    path = Path(filename)
+    return str(path.resolve()) if path.is_file() else None

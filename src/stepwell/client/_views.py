@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stepwell import core
 from stepwell.client._answers import open_callbacks
-from stepwell.client._follow import Follower
 from stepwell.client._outcome import Reader
-from stepwell.core import US, Op, RunState, parent_of, progress
+from stepwell.client._slim import Tree, slim_state
+from stepwell.core import US, Op, RunState, progress
 from stepwell.durable._codec import shown_text
 from stepwell.errors import PayloadError
 from stepwell.runtime._values import text_of
@@ -30,6 +31,7 @@ EXIT_CODES = {
 }  # fmt: skip
 """Exit code of a command that shows or waits for a run with this status."""
 OPEN = ("pending", "running", "waiting", "interrupted", "blocked", "rolling_back")
+PAGE = 500
 
 
 def shown_status(row: RunRow, silence: Mapping[str, float], now: int) -> str:
@@ -44,24 +46,29 @@ def shown_status(row: RunRow, silence: Mapping[str, float], now: int) -> str:
     return status
 
 
-def list_rows(
-    store: Store, where: RunFilter, status: str | None, limit: int, before: int | None = None
-) -> list[RunRow]:
-    """Runs that match, newest first; ``status`` is the one that is shown, not only the recorded one."""
+def shown_rows(store: Store, where: RunFilter, status: str | None, wanted: int = PAGE) -> Iterator[RunRow]:
+    """Runs that match, newest first, read in pages; ``status`` is the one shown, not only the recorded one.
+
+    ``wanted``: about how many will be asked for.
+    """
     silence, now = dict(store.worker_silence()), store.now()
     recorded = {"interrupted": ("interrupted", "running", "waiting")}.get(status or "", (status,) if status else ())
-    found: list[RunRow] = []
-    while len(found) < limit:
-        wanted = limit - len(found)
-        page = store.run_list(msgspec.structs.replace(where, statuses=recorded), limit=max(wanted, 50), before=before)
+    where = msgspec.structs.replace(where, statuses=recorded)
+    limit = min(max(wanted, 50), PAGE)
+    before: int | None = None
+    while page := store.run_list(where, limit=limit, before=before):
+        before = page[-1].rid
         for row in page:
             shown = msgspec.structs.replace(row, status=shown_status(row, silence, now))
             if status is None or shown.status == status:
-                found.append(shown)
-        if len(page) < max(wanted, 50):
-            break
-        before = page[-1].rid
-    return found[:limit]
+                yield shown
+        if len(page) < limit:
+            return
+
+
+def list_rows(store: Store, where: RunFilter, status: str | None, limit: int) -> list[RunRow]:
+    """The newest ``limit`` of `shown_rows`."""
+    return list(islice(shown_rows(store, where, status, limit), limit))
 
 
 def exit_code(row: RunRow) -> int:
@@ -109,19 +116,39 @@ def callback_object(op: Op) -> dict[str, Any]:
 
 def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any]:
     """The one JSON object for a run."""
-    silence = dict(store.worker_silence())
-    status = shown_status(row, silence, store.now())
-    found: dict[str, Any] = {
+    run = slim_state(store, row)
+    found = _head(store, row, run)
+    if tree:
+        operations, unused = Tree(run), unused_keys(store, row.rid)
+        found["tree"] = [node(op, operations, unused) for op in operations.top()]
+    return found
+
+
+def run_json(store: Store, row: RunRow, *, lines: bool = True) -> Iterator[str]:
+    """The same as pieces of JSON text, the tree never whole in memory; ``lines``: each top-level node on its own."""
+    run = slim_state(store, row)
+    operations, unused = Tree(run), unused_keys(store, row.rid)
+    end = "\n" if lines else ""
+    yield f'{_json(_head(store, row, run))[:-1]},{end}"tree":['
+    between = end
+    for op in operations.top():
+        yield between
+        yield from node_json(op, operations, unused)
+        between = f",{end}"
+    yield "]}" if between == end else f"{end}]}}"
+
+
+def _head(store: Store, row: RunRow, run: RunState) -> dict[str, Any]:
+    """All of a run's object but its tree."""
+    status = shown_status(row, dict(store.worker_silence()), store.now())
+    end = run.end
+    return {
         "id": row.id,
         "door": row.door,
         "name": row.function,
         "status": status,
         "reason": row.reason or row.waiting_for,
         "exit_code": exit_code(msgspec.structs.replace(row, status=status)),
-    }
-    run = Follower(store, row.id, row.rid).look()
-    end = run.end
-    found |= {
         "progress": {"percent": percent(run), "eta_seconds": eta(run, store.now())},
         "created_at": iso(row.created_at),
         "started_at": iso(run.first_life_at),
@@ -136,9 +163,6 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "wake_at": iso(row.wake_at),
         "callbacks": [{**callback_object(op), "timeout_at": iso(op.timeout_at)} for op in open_callbacks(store, run)],
     }
-    if tree:
-        found["tree"] = list(tree_of(run, unused_keys(store, row.rid)))
-    return found
 
 
 def percent(run: RunState) -> float:
@@ -164,19 +188,27 @@ def unused_keys(store: Store, rid: int) -> frozenset[str]:
     return frozenset(msgspec.json.decode(keys, type=list[str]))
 
 
-def tree_of(run: RunState, unused: AbstractSet[str] = frozenset()) -> Iterator[dict[str, Any]]:
-    """Operations as a tree, in call order."""
-    children: dict[str, list[Op]] = {}
-    for op in run.ops.values():
-        parent = parent_of(op.key)
-        while parent and parent not in run.ops:
-            parent = parent_of(parent)
-        children.setdefault(parent, []).append(op)
-    return (node(op, children, unused) for op in children.get("", ()))
-
-
-def node(op: Op, children: Mapping[str, list[Op]], unused: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+def node(op: Op, operations: Tree, unused: AbstractSet[str] = frozenset()) -> dict[str, Any]:
     """One operation with what is inside it."""
+    return _node(op, unused, [node(child, operations, unused) for child in operations.inside(op)])
+
+
+def node_json(op: Op, operations: Tree, unused: AbstractSet[str] = frozenset()) -> Iterator[str]:
+    """The same as pieces of JSON text."""
+    text = _json(_node(op, unused, []))
+    inside = operations.inside(op)
+    if not inside:
+        yield text
+        return
+    between = text[:-2]  # without the end of its list of children, and its own
+    for child in inside:
+        yield between
+        yield from node_json(child, operations, unused)
+        between = ","
+    yield "]}"
+
+
+def _node(op: Op, unused: AbstractSet[str], children: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "key": op.key,
         "kind": op.kind,
@@ -187,5 +219,9 @@ def node(op: Op, children: Mapping[str, list[Op]], unused: AbstractSet[str] = fr
         "ended_at": iso(op.ended_at),
         "error": error_of(op.error),
         "unused": op.key in unused,
-        "children": [node(child, children, unused) for child in children.get(op.key, ())],
+        "children": children,
     }
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

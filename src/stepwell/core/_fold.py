@@ -142,7 +142,7 @@ def _step_succeeded(run: RunState, r: StepSucceeded) -> None:
     op = run.ops.get(r.key)
     if op is None or op.status != "started":
         _next(run, r, r.key, op)
-    op = cast("Op", op)
+    assert op is not None  # or `_next` would have raised
     op.status = "succeeded"
     op.payload = r.payload
     op.ended_at = r.at

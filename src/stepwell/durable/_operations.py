@@ -226,12 +226,12 @@ class Operations:
         code = code_print(func, name)
         if op is not None and code is not None and op.fingerprint is not None:
             self._compare(op, code)
-        given = {k: v for k, v in keywords.items() if v is not None}
         if op is not None and not life.replay_only:
             done = replay(life.run, key, "step")
             if done is not None and not op.undo:
-                serdes = given.get("serdes") or (config.serdes if config is not None else None)
+                serdes = keywords.get("serdes") or (config.serdes if config is not None else None)
                 return self._value(unpack(life, self._codec(serdes, key), done.payload, key))
+        given = {k: v for k, v in keywords.items() if v is not None}
         want = step_wanted(self, (call, takes_context, _is_async(call)), (key, name, code), config, given)
         return self._go(step(life.run, want, capture))
 

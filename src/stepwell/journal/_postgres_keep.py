@@ -104,24 +104,32 @@ class Collector:
         """Take away what may go; each step is one small transaction."""
         # What an earlier collection has begun comes first.
         yield from self._rows_of_gone(max_rows)
-        for family in self._families(ended):
-            # Descendants first: a family that is broken off in the middle still has its root, by which it is found.
-            family.reverse()
-            for start in range(0, len(family), max_rows):
-                detached = self._detach(family[start : start + max_rows], max_rows)
-                if not detached:
-                    break  # one of them was opened again
-                self._total.runs += len(detached)
-                yield self._counts()
-                yield from self._rows_of_gone(max_rows)
+        for families in self._families(ended):
+            for few in _together(families, max_rows):
+                yield from self._detach(few, max_rows)
         yield from self._blobs()
         self._run("worker_sweep", {})
         yield self._counts()
 
+    def _detach(self, families: list[list[int]], max_rows: int) -> Iterator[GcResult]:
+        """Families that go at once, or one that is large and goes in pieces."""
+        # Descendants first: a family that is broken off in the middle still has its root, by which it is found.
+        rids = [rid for family in families for rid in reversed(family)]
+        for start in range(0, len(rids), max_rows):
+            detached = self._take(rids[start : start + max_rows], max_rows)
+            if not detached:  # one of them was opened again: the others go without it
+                if len(families) > 1:
+                    for family in families:
+                        yield from self._detach([family], max_rows)
+                return
+            self._total.runs += len(detached)
+            yield self._counts()
+            yield from self._rows_of_gone(max_rows)
+
     def count(self, ended: RunFilter) -> Iterator[GcResult]:
         """What `collect` would take."""
         gone: list[int] = []
-        for family in self._families(ended):
+        for family in chain.from_iterable(self._families(ended)):
             for rid in family:
                 found, size = self._run("gc_sizes", {"rid": rid})[0]
                 self._total.rows += int(found or 0)
@@ -134,8 +142,10 @@ class Collector:
         self._total.bytes += int(size or 0)
         yield self._counts()
 
-    def _families(self, ended: RunFilter) -> Iterator[list[int]]:
-        """Runs that match and whose parent is not on record, each with all that descends from it, if all has ended."""
+    def _families(self, ended: RunFilter) -> Iterator[list[list[int]]]:
+        """Pages of runs that match and whose parent is not on record, each with all that descends from it, if all of
+        that has ended.
+        """
         values = filter_values(ended)
         if values is None:
             return
@@ -143,15 +153,18 @@ class Collector:
         after = 0
         while True:
             page = self._pool.query(text, values | {"after": after, "limit": ROOTS}, prepare=False)
-            for (root,) in page:
-                family = self._run("gc_family", {"rid": root})
-                if family and all(is_open == "f" for _, is_open in family):
-                    yield [int(rid or 0) for rid, _ in family]
+            families: dict[str | None, list[int]] = {}
+            still_open = set()
+            for root, rid, is_open in self._run("gc_family", {"rids": [root for (root,) in page]}) if page else ():
+                families.setdefault(root, []).append(int(rid or 0))
+                if is_open != "f":
+                    still_open.add(root)
+            yield [family for root, family in families.items() if root not in still_open]
             if len(page) < ROOTS:
                 return
             after = page[-1][0]
 
-    def _detach(self, rids: Sequence[int], max_rows: int) -> list[tuple[str | None, ...]]:
+    def _take(self, rids: Sequence[int], max_rows: int) -> list[tuple[str | None, ...]]:
         """Take ended runs away so that nobody can open them again; none of them if one is open. A run with more rows of
         doors than ``max_rows`` stays in the catalogue until this was said often enough.
         """
@@ -161,18 +174,19 @@ class Collector:
 
     def _rows_of_gone(self, max_rows: int) -> Iterator[GcResult]:
         after = 0
-        while found := self._run("gc_gone", {"after": after}):
-            rid = int(found[0][0] or 0)
-            if found[0][1] == "t":
-                if not self._detach([rid], max_rows):
-                    after = rid  # another collection was quicker
+        while found := self._run("gc_gone", {"after": after, "limit": min(ROOTS, max_rows)}):
+            rids = [int(rid or 0) for rid, listed in found if listed != "t"]
+            if not rids:  # those that are left are in the catalogue still: they have more rows of doors than one bite
+                first = int(found[0][0] or 0)
+                if not self._take([first], max_rows):
+                    after = first  # another collection was quicker
                 yield self._counts()
                 continue
             for name in ("gc_records", "gc_notes", "gc_inbox"):
                 limit = max_rows
                 while True:
                     began = time.monotonic()
-                    count, size = (int(value or 0) for value in self._run(name, {"rid": rid, "limit": limit})[0])
+                    count, size = (int(value or 0) for value in self._run(name, {"rids": rids, "limit": limit})[0])
                     took = time.monotonic() - began
                     if count:
                         self._total.rows += count
@@ -182,7 +196,7 @@ class Collector:
                         break
                     # Slow disks get smaller bites.
                     limit = max(min(max_rows, 100), limit // 2) if took > SLICE else min(max_rows, limit * 2)
-            self._run("gc_rest", {"rid": rid})
+            self._run("gc_rest", {"rids": rids})
 
     def _blobs(self) -> Iterator[GcResult]:
         after = b""
@@ -205,6 +219,20 @@ class Collector:
                 return [], []
             gone = rows(link.run(self._sql.statement("blob_gone"), {"blobs": candidates}))
         return candidates, [int(size or 0) for (size,) in gone]
+
+
+def _together(families: list[list[int]], most: int) -> Iterator[list[list[int]]]:
+    """Families that come to at most so many runs; one that is larger goes alone."""
+    few: list[list[int]] = []
+    size = 0
+    for family in families:
+        if few and size + len(family) > most:
+            yield few
+            few, size = [], 0
+        few.append(family)
+        size += len(family)
+    if few:
+        yield few
 
 
 def _bytea(text: str | None) -> bytes:

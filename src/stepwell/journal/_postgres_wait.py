@@ -71,8 +71,8 @@ class PostgresTeller:
             with self._condition:
                 while not self._owed and not self._closed:
                     self._condition.wait()
-                # A commit that comes in time takes it along; twice the distance leaves room for one.
-                while self._owed and not self._closed and (left := self._last + 2 * APART - time.monotonic()) > 0:
+                # A commit that comes in time takes it along; a little more than the distance leaves room for one.
+                while self._owed and not self._closed and (left := self._last + 1.2 * APART - time.monotonic()) > 0:
                     self._condition.wait(left)
                 owed, self._owed = self._owed, False
                 if owed:

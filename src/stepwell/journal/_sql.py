@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from importlib.resources.abc import Traversable
 
 SCHEMA = 1
 """The schema that this version reads and writes: the number of the newest migration of every kind of store."""
@@ -59,13 +59,12 @@ def migrations(kind: str) -> list[tuple[int, str, str]]:
     return found
 
 
-def _folder(kind: str) -> Traversable:
-    from importlib.resources import files
+def _folder(kind: str) -> Path:
+    # `importlib.resources` would bring zipfile, bz2 and lzma: a tenth of a short command's time.
+    return Path(__file__).with_name("sql") / kind
 
-    return files("stepwell.journal") / "sql" / kind
 
-
-def _sql_files(folder: Traversable) -> list[Traversable]:
+def _sql_files(folder: Path) -> list[Path]:
     return sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
 
 

@@ -94,7 +94,7 @@ class Claiming(Writing):
 
         told = self.file.writing(work)
         if told:
-            self.poke()
+            self.tell()
         return told
 
     def _claim(self, write: sqlite3.Connection, claim: Claim) -> bool:

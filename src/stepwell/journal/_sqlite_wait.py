@@ -1,11 +1,16 @@
-"""Waiting for a change of an SQLite store: a condition within the process, ``data_version`` between processes."""
+"""Waiting for a change of an SQLite store: a condition within the process; between processes a bell, and
+``data_version`` as the net below it.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepwell.journal._sqlite_bell import Bell
 from stepwell.journal._sqlite_trouble import BUSY, primary_code, trouble
 
 if TYPE_CHECKING:
@@ -29,8 +34,10 @@ class Waiting:
         self._watch: sqlite3.Connection | None = None
         self._watch_lock = threading.Lock()
         self._seen = threading.local()
+        self._bell = Bell(Path(f"{os.path.realpath(self.file.path)}-bells"), self._wake)
 
     def _stop_waiting(self) -> None:
+        self._bell.close()
         with self._watch_lock:
             if self._watch is not None:
                 self._watch.close()
@@ -40,6 +47,8 @@ class Waiting:
     def wait(self, timeout: float) -> None:
         """Return when something may have changed since this thread last waited, or after ``timeout`` seconds."""
         self.file.check()
+        if not self.file.read_only:
+            self._bell.listen()
         end = time.monotonic() + timeout
         nap = NAP_SHORT
         while True:
@@ -79,6 +88,11 @@ class Waiting:
         """Make every `wait` of this process return."""
         if self.file.is_usable:  # in a forked child another thread may have had the condition
             self._wake()
+
+    def tell(self) -> None:
+        """Somebody, here or in another process, may find something to do, or what it waits for."""
+        self.poke()
+        self._bell.ring()
 
     def _wake(self) -> None:
         with self._changed:

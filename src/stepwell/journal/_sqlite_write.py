@@ -38,8 +38,8 @@ class Writing:
         """The store's time."""
         raise NotImplementedError
 
-    def poke(self) -> None:
-        """Somebody may find something to do."""
+    def tell(self) -> None:
+        """Somebody may find something to do, here or in another process."""
         raise NotImplementedError
 
     def _start_writing(self) -> None:
@@ -61,7 +61,7 @@ class Writing:
             else:
                 results = file.attempts(lambda again: self._group(batches, again=again))
         if any(_wakes(batch) for batch in batches):
-            self.poke()
+            self.tell()
         return results
 
     def _append_alone(self, batch: Batch, *, again: bool) -> list[JournalError | None]:

@@ -452,6 +452,8 @@ def load(store: Store, run_id: str, rid: int) -> RunState:
         for entry in page:
             after = entry.seq
             fold_all(run, records_of(run_id, entry))
+        if len(page) < PAGE:
+            break
     return run
 
 

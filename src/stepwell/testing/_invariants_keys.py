@@ -118,7 +118,7 @@ class KeyWatch:
     def _attempt(self, r: StepStarted) -> None:
         op = self.ops.get(r.key)
         if op is None:
-            op = self.ops[r.key] = Seen(r.kind, r.name, "reopened")
+            op = self.ops[r.key] = Seen(r.kind, r.key if r.name == r.key else r.name, "reopened")
         elif self._not_ended(r.key, op, f"StepStarted of attempt {r.attempt}"):
             if op.status == "started":
                 self.say("attempts", r.key, f"attempt {r.attempt} began while attempt {op.attempt} was under way")
@@ -127,7 +127,9 @@ class KeyWatch:
         if r.attempt != op.attempt + 1:
             self.say("attempts", r.key, f"attempt {r.attempt} follows attempt {op.attempt}")
         self._same_kind(r.key, op, r.kind)
-        op.status, op.attempt, op.name = "started", r.attempt, r.name or op.name
+        op.status, op.attempt = "started", r.attempt
+        if r.name and r.name != op.name:
+            op.name = r.name
 
     def _same_kind(self, key: str, op: Seen, kind: Kind) -> None:
         if op.kind != kind:

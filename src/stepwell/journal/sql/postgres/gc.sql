@@ -17,15 +17,15 @@ limit %(limit)s
 select run.rid
 
 -- name: gc_family
--- A run and its children's children, by run's index on parent.
-with recursive family (rid, id, status) as (
-    select run.rid, run.id, run.status from stepwell.run where run.rid = %(rid)s
+-- Runs and their children's children, by run's index on parent.
+with recursive family (root, rid, id, status) as (
+    select run.rid, run.rid, run.id, run.status from stepwell.run where run.rid = any(%(rids)s)
     union
-    select run.rid, run.id, run.status
+    select family.root, run.rid, run.id, run.status
     from family inner join stepwell.run on run.parent = family.id
 )
 
-select family.rid, family.status is null from family order by family.rid
+select family.root, family.rid, family.status is null from family order by family.root, family.rid
 
 -- name: run_lock
 -- By run's primary key, in order of rid. The statement behind it sees what whoever had the lock has committed.
@@ -81,17 +81,17 @@ on conflict (rid) do update set rid = excluded.rid
 returning rid
 
 -- name: gc_gone
--- A run whose rows are still there, and whether it is in the catalogue still.
+-- Runs whose rows are still there, and whether each is in the catalogue still.
 select gone.rid, exists (select from stepwell.run where run.rid = gone.rid)
 from stepwell.gone
 where gone.rid > %(after)s
 order by gone.rid
-limit 1
+limit %(limit)s
 
 -- name: gc_records
 -- By record's primary key, at most so many.
 with doomed as (
-    select r.rid, r.seq from stepwell.record r where r.rid = %(rid)s order by r.seq limit %(limit)s
+    select r.rid, r.seq from stepwell.record r where r.rid = any(%(rids)s) order by r.rid, r.seq limit %(limit)s
 ),
 
 deleted as (
@@ -105,7 +105,10 @@ select count(*), coalesce(sum(deleted.size), 0)::bigint from deleted
 -- name: gc_notes
 -- By note's primary key, at most so many.
 with doomed as (
-    select note.rid, note.n from stepwell.note where note.rid = %(rid)s order by note.n limit %(limit)s
+    select note.rid, note.n from stepwell.note
+    where note.rid = any(%(rids)s)
+    order by note.rid, note.n
+    limit %(limit)s
 ),
 
 deleted as (
@@ -119,7 +122,10 @@ select count(*), coalesce(sum(deleted.size), 0)::bigint from deleted
 -- name: gc_inbox
 -- By inbox's primary key, at most so many.
 with doomed as (
-    select inbox.rid, inbox.n from stepwell.inbox where inbox.rid = %(rid)s order by inbox.n limit %(limit)s
+    select inbox.rid, inbox.n from stepwell.inbox
+    where inbox.rid = any(%(rids)s)
+    order by inbox.rid, inbox.n
+    limit %(limit)s
 ),
 
 deleted as (
@@ -131,20 +137,20 @@ deleted as (
 select count(*), coalesce(sum(deleted.size), 0)::bigint from deleted
 
 -- name: gc_rest
--- What is left of a run when its rows are gone; each by its primary key's first column.
+-- What is left of runs when their rows are gone; each by its primary key's first column.
 with refs as (
-    delete from stepwell.blob_ref where blob_ref.rid = %(rid)s
+    delete from stepwell.blob_ref where blob_ref.rid = any(%(rids)s)
 ),
 
 signals as (
-    delete from stepwell.signal where signal.rid = %(rid)s
+    delete from stepwell.signal where signal.rid = any(%(rids)s)
 ),
 
 values_published as (
-    delete from stepwell.published where published.rid = %(rid)s
+    delete from stepwell.published where published.rid = any(%(rids)s)
 )
 
-delete from stepwell.gone where gone.rid = %(rid)s
+delete from stepwell.gone where gone.rid = any(%(rids)s)
 
 -- name: gc_sizes
 -- What a run's rows are, for a dry run. By the primary keys' first column; no lock.
