@@ -168,7 +168,7 @@ def test_sigterm_hands_the_lease_back_and_a_killed_run_resumes(cli: Cli) -> None
     for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         name = f"k{code}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "stepwell.cli", "run", "app.py:handler", "--input", '{"wait": 1}', "--id", name],
+            [sys.executable, "-m", "stepwell.cli", "run", "app.py:handler", "--input", '{"wait": 6}', "--id", name],
             cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None

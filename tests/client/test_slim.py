@@ -13,7 +13,7 @@ from stepwell import Engine, Retry, durable_execution
 from stepwell.client import run_json, run_object
 from stepwell.client._slim import Tree, fold_slim, slim_state
 from stepwell.client._views import node
-from stepwell.core import RunState, decode_records, fold_all, progress
+from stepwell.core import RunState, decode_records, fold, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,8 +71,8 @@ def test_the_tree_is_that_of_the_whole_state_after_each_record(engine: Engine, a
     whole, slim = RunState("r"), RunState("r")
     for entry in engine.store.record_load(row.rid):
         for record in decode_records(entry.data):
-            fold_all(whole, [record])
-            fold_slim(slim, [record])
+            fold(whole, record)
+            fold_slim(slim, record)
             assert seen(slim) == seen(whole)
             assert progress(slim) == progress(whole)
     assert whole.reopened == again
