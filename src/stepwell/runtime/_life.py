@@ -364,6 +364,8 @@ class Life:
         if self.deadline is not None and not self.rolling_back:
             times.append(self.deadline)
         wake = min(times, default=None)
+        if self._cancelling:
+            wake = now
         names = tuple(sorted({wait.key for wait in self.waits if wait.own}))[:5]
         release = wake is None or wake - now > self.hold or self.hold == 0
         self._parked, self._unpark = True, False
@@ -372,6 +374,13 @@ class Life:
             self.over = self.over or Suspend("parked")
         change = Park(wake, ", ".join(names), self.lease.inbox, release)
         return self.line.enqueue((*records, Parked(now, wake, names)), change)
+
+    @property
+    def _cancelling(self) -> bool:
+        """A cancel has been moved into the records, or is queued for it, and nobody has reacted yet: a park that is
+        queued behind it knows the inbox as it is, and would sleep over it.
+        """
+        return self.cancel_seen and not self.rolling_back
 
     def repark(self, ticket: Ticket) -> Ticket:
         """The same batch after `InboxChanged`: without `Parked` if the frames stay, else with what the inbox held."""
@@ -386,7 +395,7 @@ class Life:
             if not batch.change.release:
                 self._parked = False
                 return self.line.enqueue((*kept, *facts), inbox_taken=taken)
-            wake = self.store.now() if facts else batch.change.wake_at
+            wake = self.store.now() if facts or self._cancelling else batch.change.wake_at
             parked = tuple(record for record in batch.records if type(record) is Parked)
             change = Park(wake, batch.change.waiting_for, seen, True)
             return self.line.enqueue((*kept, *facts, *parked), change, inbox_taken=taken)
