@@ -40,9 +40,11 @@ from stepwell.durable import (
     WaitForConditionError,
     WithRetryConfig,
 )
+from stepwell.durable._program import DurableProgram
 from stepwell.durable.config import CompletionConfig, MapConfig, NestingType, ParallelConfig
 from stepwell.durable.waits import WaitForConditionConfig, WaitForConditionDecision
 from stepwell.errors import BadArguments
+from stepwell.runtime import CANCEL, encode_cancel
 from stepwell.testing._clock import VirtualClock
 
 if TYPE_CHECKING:
@@ -828,6 +830,68 @@ def test_a_retried_run_has_its_time_anew() -> None:
         assert engine.get_run("r").retry() == "done"
     finally:
         engine.stop(grace=0.1)
+
+
+def test_the_beat_does_not_wait_for_a_look_that_waits_for_the_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transactional step may hold the writer for seconds; without beats all leases of the process would lapse."""
+    engine = Engine("memory://beat", lease=0.6)
+    store, host, looking, beaten = engine.store, engine.host, threading.Event(), threading.Event()
+    take_inbox, beat, beats = host.take_inbox, store.worker_beat, list[str]()
+
+    def look(life: Any) -> None:
+        looking.set()
+        take_inbox(life)
+
+    def count(worker: str) -> None:
+        beat(worker)
+        if looking.is_set():
+            beats.append(worker)
+        if len(beats) == 5:
+            beaten.set()
+
+    monkeypatch.setattr(host, "take_inbox", look)
+    monkeypatch.setattr(store, "worker_beat", count)
+
+    @durable_execution(name="beat")
+    def handler(event: Any, context: Any) -> None:
+        def body() -> None:
+            with host.writer.exclusive():
+                store.fact_deliver("r", CANCEL, store.now(), encode_cancel(None, None))
+                assert looking.wait(20)
+                assert beaten.wait(20)
+
+        context.step(body, name="s", retry=NEVER)
+        context.wait(600)
+
+    try:
+        with pytest.raises(RunCancelled):
+            engine.run(handler, id="r")
+    finally:
+        engine.stop(grace=0.1)
+
+
+def test_a_holder_that_died_while_its_run_waited_is_on_record_as_lost() -> None:
+    engine = Engine("memory://lost-waiting", hold=1e6)
+    store: Any = engine.store
+    other = Engine(store.view())
+
+    @durable_execution(name="lost-waiting")
+    def handler(event: Any, context: Any) -> None:
+        context.wait(600)
+
+    try:
+        engine.start_run(handler, id="r")
+        while (hot := store.hot_get("r")).status != "waiting":
+            store.wait(1)
+        assert hot.owner == engine.host.worker
+        life = other.host.take(hot, DurableProgram(handler), "due")
+        assert life is not None
+        other.host.give_back(life)
+        found = [r["record"] for r in other.get_run("r").history()]
+        assert found[-3:] == ["Parked", "LifeLost", "LifeStarted"]
+    finally:
+        engine.stop(grace=0.1)
+        other.stop(grace=0.1)
 
 
 def test_a_run_without_an_id_can_be_watched(run: Run) -> None:

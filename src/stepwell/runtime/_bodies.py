@@ -31,6 +31,7 @@ def call(scope: Scope, effect: Call) -> Done | Failed:
     life, want = scope.life, effect.want
     if life.replay_only:
         raise ReplayEnd
+    life.usable(scope.branch)  # its start may have been committed beside what ended the life
     body: Body = life.host.body_of(want)
     attempt = Attempt(scope, want.key, want.name, effect.attempt, effect.state)
     if life.watch is not None:

@@ -23,6 +23,7 @@ async def call_async(scope: Scope, effect: Call) -> Done | Failed:
     life, want = scope.life, effect.want
     if life.replay_only:
         raise ReplayEnd
+    life.usable(scope.branch)
     body: Body = life.host.body_of(want)
     attempt = Attempt(scope, want.key, want.name, effect.attempt, effect.state)
     if life.watch is not None:

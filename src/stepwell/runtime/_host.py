@@ -282,7 +282,7 @@ class Host:
         self.register()
         ttl = self.lease
         records: list[AnyRecord] = []
-        if hot.owner is not None and hot.status != "waiting":
+        if hot.owner is not None:
             records.append(LifeLost(self.store.now(), hot.epoch, hot.owner, how))
             why = "takeover" if why == "due" else why
             ttl = min(hot.ttl * 2, LONGEST_TTL) if how == "expired" else ttl

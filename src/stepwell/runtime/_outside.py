@@ -168,7 +168,7 @@ class Outside:
             if not batch.change.release:
                 life.unpark()
                 return life.line.enqueue((*kept, *records), inbox_taken=taken)
-            wake = life.store.now() if records else batch.change.wake_at
+            wake = life.store.now() if records or self.is_coming(life.waits) else batch.change.wake_at
             parked = tuple(record for record in batch.records if type(record) is Parked)
             change = Park(wake, batch.change.waiting_for, seen, True)
             return life.line.enqueue((*kept, *records, *parked), change, inbox_taken=taken)

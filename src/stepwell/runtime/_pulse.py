@@ -1,4 +1,6 @@
-"""The host's own threads: the beat that keeps its leases, and the tick that flushes what rides too long."""
+"""The host's own threads: the beat that keeps its leases, the look at what became of them, and the tick that flushes
+what rides too long.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from stepwell.errors import Fenced, JournalError
 from stepwell.runtime._api import LifeOver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepwell.runtime._host import Host
     from stepwell.runtime._life import Life
 
@@ -19,7 +23,7 @@ LOOK = 0.25
 
 
 class Pulse:
-    """Both threads. Neither ever comes from the bodies' pool, and neither dies of an error."""
+    """The threads. None ever comes from the bodies' pool, and none dies of an error."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -33,13 +37,14 @@ class Pulse:
         """Begin to beat. Idempotent."""
         if self._threads:
             return
-        for work, name in ((self._beat, "stepwell-beat"), (self._tick, "stepwell-tick")):
+        threads = ((self._beat, "stepwell-beat"), (self._looks, "stepwell-look"), (self._tick, "stepwell-tick"))
+        for work, name in threads:
             thread = threading.Thread(target=work, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def stop(self) -> None:
-        """End both threads. Idempotent."""
+        """End the threads. Idempotent."""
         self._stop.set()
         self._armed.set()
         for thread in self._threads:
@@ -77,20 +82,27 @@ class Pulse:
         return bool(lives)
 
     def _beat(self) -> None:
+        """Nothing else, so that nothing is waited for: a look may write, and stand behind a transactional step."""
         host = self._host
         beat_every = host.lease / 6
         next_beat = 0.0
-        while not self._stop.wait(LOOK):
+        while not self._stop.wait(min(LOOK, beat_every)):
             now = host.clock.monotonic()
-            try:
-                if now >= next_beat:
-                    host.store.worker_beat(host.worker)
-                    next_beat = now + beat_every
-                self.look()
-            except JournalError:
-                continue  # the store is away for now; the lives find out at their next commit
-            except Exception as error:
-                host.complain(f"the beat met {error!r}")
+            if now >= next_beat:
+                self._kept(lambda: host.store.worker_beat(host.worker))
+                next_beat = now + beat_every
+
+    def _looks(self) -> None:
+        while not self._stop.wait(LOOK):
+            self._kept(self.look)
+
+    def _kept(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except JournalError:
+            pass  # the store is away for now; the lives find out at their next commit
+        except Exception as error:
+            self._host.complain(f"the beat met {error!r}")
 
     def look(self) -> None:
         """Find leases that were lost, inboxes that have grown, drivers that are gone, deadlines that have passed."""

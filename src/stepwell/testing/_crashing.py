@@ -151,8 +151,7 @@ class CrashingStore:
             return
         world.disrupt("lost", [run_id], kinds or ["no record"])
         at = thief.now()
-        lost = () if hot.status == "waiting" else (LifeLost(at, hot.epoch, hot.owner, "expired"),)
-        records = (*lost, LifeStarted(at, hot.epoch + 1, "thief", "takeover"))
+        records = (LifeLost(at, hot.epoch, hot.owner, "expired"), LifeStarted(at, hot.epoch + 1, "thief", "takeover"))
         status = hot.status if hot.status == "rolling_back" else "running"
         thief.worker_register(WorkerInfo("thief", "elsewhere", "boot", "1", 1, "1"))
         if thief.run_claim(hot, "thief", Taken(hot.epoch + 1, records, status)) is not None:
