@@ -158,7 +158,11 @@ def test_the_first_answer_wins(way: Way) -> None:
     handle = way.start(asks)
     callback_id = way.callback(handle)
     way.engine.send_callback_failure(callback_id, "no")
-    for late in (way.engine.send_callback_success, way.engine.send_callback_failure, way.engine.send_callback_heartbeat):
+    for late in (
+        way.engine.send_callback_success,
+        way.engine.send_callback_failure,
+        way.engine.send_callback_heartbeat,
+    ):
         with pytest.raises(UsageError, match="^callback already completed: FAILED$"):
             late(callback_id)
     handle.wait(20)
@@ -173,7 +177,11 @@ def test_the_first_answer_wins(way: Way) -> None:
 def test_an_id_that_is_not_known(way: Way, cut: slice) -> None:
     handle = way.start(asks)
     wrong = way.callback(handle)[cut]
-    for send in (way.engine.send_callback_success, way.engine.send_callback_failure, way.engine.send_callback_heartbeat):
+    for send in (
+        way.engine.send_callback_success,
+        way.engine.send_callback_failure,
+        way.engine.send_callback_heartbeat,
+    ):
         with pytest.raises(UnknownRun):
             send(wrong)
     assert handle.status == "waiting"
@@ -447,7 +455,13 @@ def test_a_submitter_that_fails_for_good(way: Way) -> None:
             await context.wait_for_callback(lambda _id, _context: raiser(error)(), "ask", config)
         except CallbackSubmitterError as failed:
             cause = failed.__cause__
-            return [str(failed), failed.data, type(cause).__name__, isinstance(cause, ValueError), isinstance(cause, StepError)]
+            return [
+                str(failed),
+                failed.data,
+                type(cause).__name__,
+                isinstance(cause, ValueError),
+                isinstance(cause, StepError),
+            ]
         return "never"
 
     assert way.run(body) == ["no mail today", "smtp 550", "StepError", True, True]
