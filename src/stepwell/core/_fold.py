@@ -227,6 +227,7 @@ def _operation_cancelled(run: RunState, r: OperationCancelled) -> None:
     run.ops[r.key] = op = op or Op(r.key, r.kind, status)
     op.status, op.ended_at = status, r.at
     run.executing.discard(r.key)
+    run.outside.pop(r.key, None)
     run.reached.ended(op)
 
 
@@ -236,6 +237,8 @@ def _outside_started(run: RunState, r: CallbackCreated | InvokeStarted | SignalA
     status = _next(run, r, r.key, op)
     run.ops[r.key] = op = op or Op(r.key, kind, status)
     op.status, op.started_at, op.how, op.attempt = status, r.at, None, op.attempt + 1
+    if kind in ("callback", "invoke"):
+        run.outside[r.key] = None
     return op
 
 
@@ -278,6 +281,7 @@ def _outside_succeeded(run: RunState, r: CallbackSucceeded | InvokeSucceeded) ->
     op = cast("Op", op)
     op.status, op.payload, op.ended_at = status, r.payload, r.at
     op.by = r.by if isinstance(r, CallbackSucceeded) else None
+    run.outside.pop(r.key, None)
     _finished(run)
 
 
@@ -286,6 +290,7 @@ def _outside_failed(run: RunState, r: CallbackFailed | InvokeFailed | SignalTime
     status = _next(run, r, r.key, op)
     op = cast("Op", op)
     op.status, op.error, op.ended_at = status, r.error, r.at
+    run.outside.pop(r.key, None)
     match r:
         case CallbackFailed():
             op.how, op.by = "timed_out" if r.timed_out else "failed", r.by
@@ -409,12 +414,16 @@ def _reopen(op: Op) -> None:
 
 
 def _is_reopened(run: RunState, key: str) -> bool:
+    """Whether this scope, or the one around it that has an end, is asked again."""
+    while key in run.ops and run.ops[key].status == "started":
+        key = parent_of(key)
     return key in run.ops and run.ops[key].status == "reopened"
 
 
 def _settle(run: RunState, op: Op, at: int, text: str, again: set[str]) -> None:
     op.status, op.payload, op.ended_at, op.error = "succeeded", text, at, None
     run.executing.discard(op.key)
+    run.outside.pop(op.key, None)
     again.discard(op.key)
 
 

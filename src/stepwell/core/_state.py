@@ -119,6 +119,8 @@ class RunState:
         """How many of them code has been given, by name: the first ones."""
         self.published: dict[str, Payload] = {}
         """The latest value under each published name."""
+        self.outside: dict[str, None] = {}
+        """Keys of callbacks and invokes that are open."""
         self.reached = Reached()
 
     @property

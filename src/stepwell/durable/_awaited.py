@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.runtime._open import op_end
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from stepwell.core import Flow
     from stepwell.runtime._life import Life
@@ -20,15 +20,26 @@ if TYPE_CHECKING:
 class Awaited(Coroutine[Any, Any, Any]):
     """An operation counts as under way from the call on (durable.md §3.1), and its run does not park meanwhile. One
     that is dropped without having begun would count for ever: it is counted out, and named as Python names coroutines.
+
+    A coroutine that has not begun lets a cancellation pass without a line of it being run; nothing would be on record,
+    and a later life, in which it may not be cancelled so early, would run the operation: ``instead`` is run then.
     """
 
-    __slots__ = ("_begun", "_branch", "_flow", "_life", "_work")
+    __slots__ = ("_begun", "_branch", "_flow", "_instead", "_life", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, Any], flow: Flow[Any], life: Life, branch: Branch) -> None:
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, Any],
+        flow: Flow[Any],
+        life: Life,
+        branch: Branch,
+        instead: Callable[[BaseException], Coroutine[Any, Any, Any]],
+    ) -> None:
         self._work = work
         self._flow = flow
         self._life = life
         self._branch = branch
+        self._instead = instead
         self._begun = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -40,11 +51,15 @@ class Awaited(Coroutine[Any, Any, Any]):
         self._begun = True
         return self._work.send(value)
 
-    def throw(self, *error: Any) -> Any:
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any:
         """As of a coroutine; a task that is cancelled before its first step ends one that has not begun."""
-        if not self._begun:
-            self._give_up()
-        return self._work.throw(*error)
+        if self._begun:
+            return self._work.throw(kind if value is None else value)
+        self._begun = True
+        self._work.close()
+        error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
+        self._work = self._instead(error)
+        return self._work.send(None)
 
     def close(self) -> None:
         """As of a coroutine; one that has not begun never will."""

@@ -70,10 +70,13 @@ class ScopeBody:
         return value
 
     async def _call_async(self, scope: Scope) -> Any:
+        import asyncio
+
         try:
             value = await self._run(self._context._inner(scope))
-        except Exception:
-            await settle_async(scope, failed=True)
+        except (Exception, asyncio.CancelledError):
+            if scope.life.over is None:
+                await settle_async(scope, failed=True)
             raise
         if scope.pendings:
             await settle_async(scope, failed=False)

@@ -52,7 +52,7 @@ class DurableContext(Operations):
     give their recorded result at once and their code does not run.
     """
 
-    def _go(self, flow: Flow[Any], crew: Any = None) -> Any:
+    def _go(self, flow: Flow[Any], crew: Any = None, asked: tuple[str, Kind] | None = None) -> Any:
         return drive(self._scope, flow, crew)
 
     def _value(self, value: Any) -> Any:
@@ -293,7 +293,7 @@ class DurableContext(Operations):
         later._replays = self._replays
         flow = getattr(later, method)(*args, **keywords)
         self._replays = later._replays
-        return SyncPending(self, flow, later._asked, KINDS[method])
+        return SyncPending(self, flow, *(later._asked or (later._scope.key, "child")))
 
     def now(self) -> datetime:
         """The time in UTC, the same in every life."""
@@ -330,19 +330,10 @@ class DurableContext(Operations):
         self._progress(done, total, message)
 
 
-KINDS: dict[str, Kind] = {
-    "step": "step",
-    "run_in_child_context": "child",
-    "invoke": "invoke",
-    "wait": "wait",
-    "wait_for_callback": "wait_for_callback",
-}
-
-
 class Later(DurableContext):
     """A context whose operations get their key now and are run by somebody else: they give their flow."""
 
-    def _go(self, flow: Flow[Any], crew: Any = None) -> Any:
+    def _go(self, flow: Flow[Any], crew: Any = None, asked: tuple[str, Kind] | None = None) -> Any:
         return flow
 
     def _value(self, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.core import step
@@ -21,6 +22,7 @@ from stepwell.durable._outside import (
 from stepwell.durable._pending import ALL, RACE, AsyncPending, Pending, split, values, winner
 from stepwell.durable.config import InvokeConfig
 from stepwell.errors import ValidationError
+from stepwell.runtime._cancelled import cancelled
 from stepwell.runtime._drive_async import drive_async
 from stepwell.runtime._live_async import undo_keys_async
 from stepwell.runtime._open import op_begin, op_end
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from stepwell.core import Flow
+    from stepwell.core import Flow, Kind
     from stepwell.durable.concurrency.models import BatchResult
     from stepwell.durable.config import (
         CallbackConfig,
@@ -56,12 +58,13 @@ class AsyncDurableContext(Operations):
     The key of an operation is handed out when the method is called; the awaitable that it gives does the work.
     """
 
-    def _go(self, flow: Flow[Any], crew: Any = None) -> Any:
+    def _go(self, flow: Flow[Any], crew: Any = None, asked: tuple[str, Kind] | None = None) -> Any:
         life, branch = self._scope.life, self._scope.branch
         op_begin(life, branch)
-        return Awaited(self._run(flow, crew), flow, life, branch)
+        asked = asked or self._asked
+        return Awaited(self._run(flow, crew, asked), flow, life, branch, partial(self._never_begun, asked))
 
-    async def _run(self, flow: Flow[Any], crew: Any) -> Any:
+    async def _run(self, flow: Flow[Any], crew: Any, asked: tuple[str, Kind] | None) -> Any:
         life, branch = self._scope.life, self._scope.branch
         task = asyncio.current_task()
         if task is not None and task is not branch.task:
@@ -69,8 +72,22 @@ class AsyncDurableContext(Operations):
             task.add_done_callback(life.tasks.discard)
         try:
             return await drive_async(self._scope, flow, crew)
+        except asyncio.CancelledError:
+            if crew is not None:
+                crew.cancel()
+            if asked is not None:
+                await cancelled(self._scope, *asked)
+            raise
         finally:
             op_end(life, branch)
+
+    async def _never_begun(self, asked: tuple[str, Kind] | None, error: BaseException) -> Any:
+        try:
+            if asked is not None and isinstance(error, asyncio.CancelledError):
+                await cancelled(self._scope, *asked)
+        finally:
+            op_end(self._scope.life, self._scope.branch)
+        raise error
 
     def _value(self, value: Any) -> Any:
         return _given(value)
@@ -340,7 +357,7 @@ class AsyncDurableContext(Operations):
         """Run ``fn`` once per scope and key; tasks and step bodies may call it, the first one runs it."""
         want = self._once_wanted(key, fn)
         async with self._scope.once_slot(key, asyncio.Lock()):
-            return await self._go(step(self._scope.life.run, want, capture))
+            return await self._go(step(self._scope.life.run, want, capture), asked=(want.key, want.kind))
 
     def on_failure(self, undo: Callable[..., Any], *args: Any, name: str | None = None) -> Awaitable[None]:
         """From here on, if the run fails or is cancelled, ``undo(step_context, *args)`` is run in its turn."""

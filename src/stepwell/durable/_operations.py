@@ -92,8 +92,8 @@ class Operations:
         self._replays = scope.life.replaying and (parent is None or scope.key in scope.life.run.ops)
         self._backend: Any = None if parent is None else parent._backend
         self._planner: Planner | None = None
-        self._asked = ""
-        """Key of the newest operation."""
+        self._asked: tuple[str, Kind] | None = None
+        """Key and kind of the newest operation; None where it has no records of its own."""
 
     def __reduce__(self) -> Any:
         message = "contexts cannot be pickled: pass values to other processes"
@@ -180,7 +180,7 @@ class Operations:
 
     # -- colour: the only differences between the two contexts
 
-    def _go(self, flow: Flow[Any], crew: Any = None) -> Any:
+    def _go(self, flow: Flow[Any], crew: Any = None, asked: tuple[str, Kind] | None = None) -> Any:
         raise NotImplementedError
 
     def _value(self, value: Any) -> Any:
@@ -203,9 +203,9 @@ class Operations:
             self._planner = default_retry(self)
         return self._planner
 
-    def _began(self, key: str, *, is_step: bool = False) -> Op | None:
+    def _began(self, key: str, kind: Kind, *, is_step: bool = False) -> Op | None:
         """An operation is asked for: whether this context still replays shows by its record."""
-        self._asked = key
+        self._asked = key, kind
         life = self._scope.life
         op = life.run.ops.get(key)
         if life.watch is not None and op is not None and not life.replay_only:
@@ -222,7 +222,7 @@ class Operations:
             raise ValidationError(f"config of a step is a StepConfig, not {config!r}")
         key, name = self._scope.begin("step", name or auto, unnamed or "step")
         life = self._scope.life
-        op = self._began(key, is_step=True)
+        op = self._began(key, "step", is_step=True)
         code = code_print(func, name)
         if op is not None and code is not None and op.fingerprint is not None:
             self._compare(op, code)
@@ -255,14 +255,16 @@ class Operations:
         if us > LONGEST_WAIT:
             raise ValidationError("wait: at most 100 years")
         key, name = self._scope.begin("wait", name, "wait")
-        self._began(key)
+        self._began(key, "wait")
         return self._go(wait(self._scope.life.run, Wanted(key, "wait", name), us))
 
     def _child(self, func: Any, name: str | None, config: ChildConfig[Any] | None) -> Any:
         call, auto, unnamed = scope_function(func, "run_in_child_context")
         settings = config or ChildConfig()
         key, name = self._scope.begin("run_in_child_context", name or auto, unnamed or "child")
-        self._began(key)
+        self._began(key, "child")
+        if settings.is_virtual:
+            self._asked = None
         codec = self._codec(settings.serdes, key)
         body = ScopeBody(self, call, codec, settings.summary_generator)
         asked = ScopeWanted(Wanted(key, "child", name, settings.sub_type, None, codec), body, settings.is_virtual)
@@ -280,7 +282,7 @@ class Operations:
         settings: MapConfig[Any] = config or MapConfig()
         items = _listed(inputs)
         key, name = self._scope.begin("map", name, "map")
-        self._began(key)
+        self._began(key, "map")
         namer = settings.item_namer or (lambda _item, index: f"map-item-{index}")
         names = [namer(item, index) for index, item in enumerate(items)]
         by_key = None
@@ -299,7 +301,7 @@ class Operations:
             runs.append(call)
             names.append(own or f"parallel-branch-{index}")
         key, name = self._scope.begin("parallel", name, "parallel")
-        self._began(key)
+        self._began(key, "parallel")
         return self._batch(batch_wanted(self, (key, name), "parallel", settings, runs, names))
 
     def _batch(self, asked: Any) -> Any:
@@ -317,7 +319,7 @@ class Operations:
             raise ValidationError(f"config of wait_for_callback is a WaitForCallbackConfig, not {config!r}")
         settings = config or WaitForCallbackConfig()
         key, name = self._scope.begin("wait_for_callback", name or submit.name, submit.label or "wait_for_callback")
-        self._began(key)
+        self._began(key, "wait_for_callback")
         codec = self._codec(settings.serdes, key)
         inside = submit.inside_async if self._scope.life.is_async else submit.inside
         body = ScopeBody(self, lambda context: inside(context, name, settings), codec)
@@ -330,7 +332,7 @@ class Operations:
             raise ValidationError("wait_for_condition needs a check function and a WaitForConditionConfig")
         auto = check.name if isinstance(check, Bound | Binder) else None
         key, name = self._scope.begin("wait_for_condition", name or auto, described(check) or "wait_for_condition")
-        self._began(key, is_step=True)
+        self._began(key, "wait_for_condition", is_step=True)
         life, codec = self._scope.life, self._codec(config.serdes, key)
         plan = poll_planner(config.wait_strategy, life.run.id)
 
@@ -351,7 +353,7 @@ class Operations:
 
     def _recorded(self, method: str, kind: Any, name: str | None, make: Callable[[str], Any]) -> Any:
         key, name = self._scope.begin(method, name, kind)
-        self._began(key)
+        self._began(key, kind)
         codec = codec_for(None, "")
 
         def made() -> tuple[Payload, Any]:
@@ -411,7 +413,7 @@ class Operations:
         if not callable(undo):
             raise ValidationError(f"on_failure needs a function, not {undo!r}")
         key, name = self._scope.begin("on_failure", name, described(undo) or "on_failure")
-        self._began(key)
+        self._began(key, "on_failure")
         life, codec = self._scope.life, codec_for(None, "")
         inner = undo_of(self, lambda context, _: undo(context, *args), name or described(undo), codec, None)
         life.undos[key] = Undo(inner.body, inner.name, inner.plan)
@@ -421,7 +423,7 @@ class Operations:
     def _rollback_keys(self) -> Flow[list[str]]:
         """What to undo now, as it was at first sight."""
         key, name = self._scope.begin("rollback", None, "rollback")
-        self._began(key)
+        self._began(key, "rollback")
         life, codec = self._scope.life, codec_for(None, "")
         keys = to_undo(life.run, self._scope.key)
         text = serde.encode(keys)

@@ -33,6 +33,7 @@ from stepwell.serde import capture
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.core import Kind
     from stepwell.durable._duration import DurationLike
     from stepwell.durable._operations import Operations
 
@@ -78,7 +79,8 @@ class Callback(Generic[T]):
         """
         context = self._context
         context._scope.check("result", self._wanted.name or self._wanted.key)
-        return context._go(callback_result(context._scope.life.run, self._wanted))  # type: ignore[no-any-return]
+        flow = callback_result(context._scope.life.run, self._wanted)
+        return context._go(flow, asked=(self._wanted.key, "callback"))  # type: ignore[no-any-return]
 
 
 def callback_id(run_id: str, key: str) -> str:
@@ -113,7 +115,7 @@ def create_callback(
     settings = config or CallbackConfig()
     scope = context._scope
     key, name = scope.begin(method, name, "callback")
-    context._began(key)
+    context._began(key, "callback")
     codec: Any = form if form is not None else RAW if settings.serdes is None else context._codec(settings.serdes, key)
     want = CallbackWanted(
         key,
@@ -166,15 +168,16 @@ def invoke_wanted(
     if config is not None and not isinstance(config, InvokeConfig):
         raise ValidationError(f"config of an invoke is an InvokeConfig, not {config!r}")
     settings = config or InvokeConfig()
-    method, kind = ("invoke", "invoke") if waits else ("start_run", "start")
+    method = "invoke" if waits else "start_run"
+    kind: Kind = "invoke" if waits else "start"
     scope, life = context._scope, context._scope.life
     target = _function_name(context, function, method)
     key, name = scope.begin(method, name, kind)
-    context._began(key)
+    context._began(key, kind)
     text = context._codec(settings.serdes_payload, key).encode(payload, "payload")
     want = InvokeWanted(
         key,
-        kind,  # type: ignore[arg-type]
+        kind,
         name,
         None,
         None,
@@ -224,7 +227,7 @@ def signal_wanted(context: Operations, method: str, name: str, timeout: Duration
     if not name:
         raise ValidationError(f"context.{method} needs the name of a signal")
     key, name_ = context._scope.begin(method, name, "signal")
-    context._began(key)
+    context._began(key, "signal")
     us = None if timeout is None else to_us(timeout)
     return SignalWanted(key, "signal", name_, None, None, codec_for(None, ""), signal=name, timeout=us)
 
@@ -256,7 +259,7 @@ def publish(context: Operations, name: str, value: Any) -> Flow[None]:
     if not name:
         raise ValidationError("publish needs a name")
     key, _ = context._scope.begin("publish", name, "publish")
-    context._began(key)
+    context._began(key, "publish")
     life, codec = context._scope.life, codec_for(None, "")
 
     def made() -> tuple[Payload, None]:

@@ -37,6 +37,10 @@ class Pending(Generic[T]):
         """The value, from any scope of the run."""
         raise NotImplementedError
 
+    def settled(self, scope: Scope) -> Any:
+        """Wait until it has ended, however."""
+        raise NotImplementedError
+
     def result(self) -> Any:
         """The value; waits for it. In async functions an awaitable of it.
 
@@ -47,7 +51,7 @@ class Pending(Generic[T]):
         raise NotImplementedError
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether it has ended just now. Not on record: a later life may answer otherwise at the same place."""
         raise NotImplementedError
 
     def cancel(self) -> Any:
@@ -71,6 +75,10 @@ class SyncPending(Pending[T]):
         scope = self._context._scope
         scope.check("result", "pending")
         return self.joined(scope)
+
+    def settled(self, scope: Scope) -> None:
+        """Wait until it has ended."""
+        self._strand.join(scope)
 
     def joined(self, scope: Scope) -> T:
         """The value, on a thread of any scope of the run."""
@@ -122,13 +130,17 @@ class AsyncPending(Pending[T]):
         self.asked = True
         return await asyncio.shield(self._task)
 
+    async def settled(self, scope: Scope) -> None:
+        """Wait until it has ended."""
+        from stepwell.runtime._parking_async import join_async
+
+        await join_async(scope, self._task)
+
     async def joined(self, scope: Scope) -> T:
         """The value, from a task of another scope: it waits there as an operation does."""
         import asyncio
 
-        from stepwell.runtime._parking_async import join_async
-
-        await join_async(scope, self._task)
+        await self.settled(scope)
         self.asked = True
         if self._task.cancelled():
             raise asyncio.CancelledError
@@ -221,7 +233,7 @@ def fan(
 
     runs = [scope_function(given, kind)[0] for given in functions]
     key, _ = context._scope.begin(kind, None, kind)
-    context._began(key)
+    context._began(key, kind)
     config = ParallelConfig(completion_config=rule)
     return key, batch_wanted(context, (key, None), kind, config, runs, [None] * len(runs), places=places)
 

@@ -18,7 +18,9 @@ def settle(scope: Scope, *, failed: bool) -> None:
         if failed:
             pending.cancel()
     for pending in scope.pendings:
-        if not pending.asked and not failed:
+        if pending.asked and not pending.done():
+            pending.settled(scope)
+        elif not pending.asked and not failed:
             pending.joined(scope)
 
 
@@ -28,5 +30,7 @@ async def settle_async(scope: Scope, *, failed: bool) -> None:
         if failed:
             await pending.cancel()
     for pending in scope.pendings:
-        if not pending.asked and not failed:
+        if pending.asked and not pending.done():
+            await pending.settled(scope)
+        elif not pending.asked and not failed:
             await pending.joined(scope)

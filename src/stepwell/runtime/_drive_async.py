@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.core import (
@@ -25,7 +24,6 @@ from stepwell.runtime._drive import QUICK, enter_watched, followed, inner_scope,
 from stepwell.runtime._open import op_enter, op_leave
 from stepwell.runtime._parking_async import (
     await_outside_async,
-    cancelled,
     end_outside_async,
     open_outside_async,
     park_async,
@@ -75,14 +73,6 @@ async def _commit_async(scope: Scope, effect: Commit | Ride) -> None:
     await life.commit_async(scope.branch, effect.records)
 
 
-async def _call_async(scope: Scope, effect: Call) -> Done | Failed:
-    try:
-        return await call_async(scope, effect)
-    except asyncio.CancelledError:
-        await cancelled(scope, effect.want)
-        raise
-
-
 async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
     inner = inner_scope(scope, effect.want)
     body: ScopeBody = effect.want.body
@@ -114,7 +104,7 @@ ASYNC: dict[type, Callable[[Scope, Any], Any]] = {
     Commit: _commit_async,
     Ride: _commit_async,  # only for lives whose observers want each record at once
     Park: park_async,
-    Call: _call_async,
+    Call: call_async,
     Enter: _enter_async,
     Await: await_outside_async,
     OpenOutside: open_outside_async,

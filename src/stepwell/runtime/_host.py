@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from stepwell.core import AnyRecord, Payload, StepWanted
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, RunRow, Store, Ticket
+    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, Outgoing, RunRow, Store, Ticket
     from stepwell.runtime._api import Body, Children, Program, Why
     from stepwell.runtime._observe import Observer
     from stepwell.runtime._threads import Threads
@@ -417,6 +417,13 @@ class Host:
             # Nothing of the sort may get to the beat, which keeps the leases of all other runs.
             return
         life.outside.react(() if ticket is None else ticket.batch.records)
+
+    def nudge(self, facts: Sequence[Outgoing]) -> None:
+        """These were delivered with a batch: runs of this process need not look for them."""
+        for fact in facts:
+            life = self.lives.get(fact.run_id)
+            if life is not None:
+                self.take_inbox(life)
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -172,7 +172,8 @@ class Life:
         """
         with self.lock:
             self.writable(branch, records)
-            return self.line.enqueue(records, change or self.unparked(), facts=facts)
+            records, rows, told = self.outside.left(records)
+            return self.line.enqueue(records, change or self.unparked(), rows=rows, facts=(*facts, *told))
 
     def unparked(self) -> HotChange | None:
         """What the next batch does to the hot row, if the run was parked in place and goes on. Under ``lock``."""

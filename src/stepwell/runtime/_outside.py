@@ -25,13 +25,24 @@ from stepwell.core import (
     Parked,
     RunCancelled,
     RunSucceeded,
+    ScopeCancelled,
+    ScopeFailed,
+    ScopeSucceeded,
     SignalReceived,
     SignalTaken,
     topic_of_signal,
 )
 from stepwell.errors import ErrorRecord
 from stepwell.journal import RUN_DOOR, DoorRow, Outgoing, Park, Unpark
-from stepwell.runtime._inbox import CHILD, ChildFact, blobs_of, decode_fact, encode_fact
+from stepwell.runtime._inbox import (
+    CANCEL,
+    CHILD,
+    ChildFact,
+    blobs_of,
+    decode_fact,
+    encode_cancel,
+    encode_fact,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,6 +57,8 @@ CALLBACK = "callback"
 """Kind of the rows by which callbacks are found from outside."""
 CANCELLED = "#cancel"
 """Topic of a cancellation; no key of an operation begins so."""
+LEFT = (ScopeSucceeded, ScopeFailed, ScopeCancelled, OperationCancelled)
+"""Records after which nothing inside of an operation goes on."""
 
 
 class CallbackRow(msgspec.Struct, frozen=True, array_like=True):
@@ -198,6 +211,8 @@ class Outside:
             life.unpark()
             status: Literal["running", "rolling_back"] = "rolling_back" if life.rolling_back else "running"
             life.unparked()
+            if life.line.riding:
+                life.line.enqueue()  # what rides is written whatever becomes of this batch
             rows = self.closing_rows(want.key, "TIMED_OUT")
             return life.line.enqueue((record,), Unpark(status, life.lease.inbox), rows=rows)
 
@@ -230,17 +245,49 @@ class Outside:
         run = self._life.run
         return len(run.signals.get(signal, ())) > max(self._given.get(signal, 0), run.taken.get(signal, 0))
 
-    def cancel_ticket(self, branch: Branch, record: OperationCancelled) -> Ticket:
-        """The batch of an operation that user code cancelled: no answer ends it any more."""
+    def cancel_ticket(self, branch: Branch, record: OperationCancelled) -> Ticket | None:
+        """The batch of an operation that user code cancelled: no answer ends it any more. None: one was quicker."""
         with self._life.lock:
             self._life.writable(branch, (record,))
             return self.cancel_locked(record)
 
-    def cancel_locked(self, record: OperationCancelled) -> Ticket:
+    def cancel_locked(self, record: OperationCancelled) -> Ticket | None:
         """The same, under ``lock`` already."""
+        if record.key in self._claimed:
+            return None
         self._claimed.add(record.key)
-        rows = self.closing_rows(record.key, "CANCELLED")
-        return self._life.line.enqueue((record,), self._life.unparked(), rows=rows)
+        records, rows, facts = self.left((record,))
+        return self._life.line.enqueue(records, self._life.unparked(), rows=rows, facts=facts)
+
+    def left(self, records: Sequence[AnyRecord]) -> tuple[Sequence[AnyRecord], list[DoorRow], list[Outgoing]]:
+        """The records of a batch, and what the outside is told with it: callbacks and invokes inside of what ends here
+        end with it, so that no answer is taken that nobody can ask for, and no child runs on for nobody. Under
+        ``lock``.
+        """
+        run = self._life.run
+        rows: list[DoorRow] = []
+        facts: list[Outgoing] = []
+        if not run.outside or not any(isinstance(record, LEFT) for record in records):
+            return records, rows, facts
+        found: list[AnyRecord] = []
+        for record in records:
+            if isinstance(record, LEFT):
+                for key in [k for k in run.outside if k.startswith((f"{record.key}/", f"{record.key}["))]:
+                    if self._claim(key):
+                        found.append(OperationCancelled(record.at, key, run.ops[key].kind))
+                        self._part(key, rows, facts)
+                if isinstance(record, OperationCancelled) and record.key in run.outside:
+                    self._part(record.key, rows, facts)
+            found.append(record)
+        return found, rows, facts
+
+    def _part(self, key: str, rows: list[DoorRow], facts: list[Outgoing]) -> None:
+        """What is told to whoever would have ended this operation."""
+        rows += self.closing_rows(key, "CANCELLED")
+        child = self._life.run.ops[key].child
+        if child is not None:
+            reason = "the run that invoked it goes on without it"
+            facts.append(Outgoing(child, CANCEL, self._life.store.now(), encode_cancel(reason, None)))
 
     def told_parent(self, record: AnyRecord, change: HotChange | None) -> tuple[Outgoing, ...]:
         """What the run that waits for this one is told with its end."""

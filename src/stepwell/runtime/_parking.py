@@ -58,6 +58,7 @@ def settle_parking(life: Life, wait: Wait, ticket: Ticket) -> bool:
                 life.settle(ticket)
                 with life.lock:
                     life.wait_end(wait)
+                wait.wake()  # where it is another branch's, which stands there
                 life.outside.react(ticket.batch.records)
                 return False
         else:

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stepwell.core import US, OperationCancelled
+from stepwell.core import US
 from stepwell.errors import Suspend
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
@@ -15,7 +15,7 @@ from stepwell.runtime._open import op_begin, op_end
 from stepwell.runtime._parking import parked
 
 if TYPE_CHECKING:
-    from stepwell.core import AnyRecord, Await, EndOutside, OpenOutside, Park, StartChild, TakeSignal, Wanted
+    from stepwell.core import AnyRecord, Await, EndOutside, OpenOutside, Park, StartChild, TakeSignal
     from stepwell.journal import Ticket
     from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Scope
@@ -42,23 +42,10 @@ async def park_async(scope: Scope, effect: Park) -> None:
                 await block_async(life, wait)
         if records:
             await life.commit_async(branch, records)
-    except asyncio.CancelledError:
+    finally:
         if wait is not None:
             with life.lock:
                 life.wait_end(wait)
-        await cancelled(scope, effect.want)
-        raise
-
-
-async def cancelled(scope: Scope, want: Wanted) -> None:
-    """User code cancelled the task that awaits this operation: on record, so that replay raises the same."""
-    life = scope.life
-    if life.over is None and not scope.branch.gone:
-        record = OperationCancelled(life.store.now(), want.key, want.kind)
-        await life.settle_async(life.outside.cancel_ticket(scope.branch, record))
-        op = life.run.ops[want.key]
-        if op.child is not None:
-            await asyncio.to_thread(life.host.children.cancel, op.child)
 
 
 async def settle_parking_async(life: Life, wait: Wait, ticket: Ticket) -> bool:
@@ -72,6 +59,7 @@ async def settle_parking_async(life: Life, wait: Wait, ticket: Ticket) -> bool:
                 await life.settle_async(ticket)
                 with life.lock:
                     life.wait_end(wait)
+                wait.wake()  # where it is another branch's, which stands there
                 life.outside.react(ticket.batch.records)
                 return False
         else:
@@ -159,11 +147,9 @@ async def await_outside_async(scope: Scope, effect: Await) -> None:
     try:
         if ticket is None or await settle_parking_async(life, wait, ticket):
             await block_async(life, wait)
-    except asyncio.CancelledError:
+    finally:
         with life.lock:
             life.wait_end(wait)
-        await cancelled(scope, effect.want)
-        raise
 
 
 async def open_outside_async(scope: Scope, effect: OpenOutside) -> None:

@@ -72,9 +72,17 @@ class Strand:
             self._finish()
             life.branch_remove(self.branch)
             quiet = len(life.branches) <= 1
+            # Everybody else may wait already: then this was the last one, and parks the run in their place.
+            wait = None if life.over is not None else next(iter(life.waits), None)
+            ticket = None if wait is None else life.park_ticket(())
         self._wake()
         if quiet:
             life.quiet_gate.open()
+        if ticket is not None and wait is not None:
+            try:
+                settle_parking(life, wait, ticket)
+            except Suspend:
+                pass  # every branch gets it at its next call
 
     def _finish(self) -> None:
         """It has ended, or was let go of: nobody waits for it any longer. Under the life's lock."""
@@ -124,14 +132,15 @@ class Strand:
                 return self.cancelled
             if self.done or self.branch.ended or self.branch.let_go:
                 return self.cancelled
-            life.let_go([self.branch])
             record = OperationCancelled(life.store.now(), self._key, self._kind if op is None else op.kind)
             ticket = life.outside.cancel_locked(record)
+            if ticket is None:
+                return False
+            life.let_go([self.branch])
             self.cancelled = True
             # Its thread may never end, and counts no more: who waits for it would wait for nothing.
             self._finish()
         self._wake()
         life.settle(ticket)
-        if op is not None and op.child is not None:
-            life.host.children.cancel(op.child)
+        life.host.nudge(ticket.batch.facts)
         return True
