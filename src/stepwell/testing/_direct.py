@@ -17,7 +17,7 @@ from stepwell.runtime._threads import Job
 from stepwell.testing._baton import BatonThreads, Power
 from stepwell.testing._bodies import ROWS, at_once
 from stepwell.testing._invariants import check_run
-from stepwell.testing._play import function_of, tales
+from stepwell.testing._play import tales
 from stepwell.testing._process import Process, current_process, is_expected
 from stepwell.testing._virtual_loop import VirtualLoop
 
@@ -183,7 +183,7 @@ class Direction:
     async def _call(self, process: Process, tale: Tale) -> None:
         """As a script that runs a durable function: start it or attach to it, and wait for its end."""
         world, engine = self.world, process.engine
-        function = function_of(world.colour, tale.program.timeout)
+        function = world.function_of(tale.program.timeout)
         for _ in range(3):
             try:
                 life = None
@@ -227,7 +227,7 @@ class Direction:
         world, engine = self.world, process.engine
         row = self._reader.run_get(tale.id)
         if row is None:
-            function = function_of(world.colour, tale.program.timeout)
+            function = world.function_of(tale.program.timeout)
             start = engine.enqueue if world.dice.random() < 0.3 else engine.start_run
             start(function, {}, id=tale.id, queue=world.name)
         elif tale.repairs and (row.status == "blocked" or self._reader.hot_get(tale.id) is None):

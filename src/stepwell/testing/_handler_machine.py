@@ -84,19 +84,6 @@ class _Drive(Drive):
         return told
 
 
-class _Loop(VirtualLoop):
-    """A loop that hands nothing to threads: what they did would depend on the machine's mood, and so would time."""
-
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """Call it here and now."""
-        future: asyncio.Future[Any] = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
 class Machine:
     """One seed of one handler, on the memory store, in virtual time."""
 
@@ -116,7 +103,7 @@ class Machine:
         self._memory = MemoryStore("simulated", self.clock)
         self._reader: Any = self._memory.view(self.clock)
         self._states = RunStates(self._reader)
-        self._loop = _Loop(self.clock, lambda: self._power) if function.is_async else None
+        self._loop = VirtualLoop(self.clock, lambda: self._power) if function.is_async else None
         self._begun: set[tuple[str, str, int]] = set()
         self._started = False
         self._store: HandlerStore | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stepwell.durable import complete_batch, continue_batch, durable_execution, with_retry
+from stepwell.durable import complete_batch, continue_batch, with_retry
 from stepwell.durable.config import ChildConfig, CompletionConfig, MapConfig, NestingType, ParallelConfig
 from stepwell.durable.retries import Retry, WithRetryConfig
 from stepwell.durable.waits import WaitForConditionConfig, WaitForConditionDecision
@@ -13,14 +13,11 @@ from stepwell.testing._bodies import Bodies, at_once, far_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from stepwell.durable import DurableFunction
     from stepwell.testing._bodies import Tales
     from stepwell.testing._programs import Node
-    from stepwell.testing._world import Colour
 
 tales: Tales = {}
 """The tale of each run that is being played."""
-_functions: dict[tuple[str, float | None], DurableFunction] = {}
 
 
 def play_sync(event: Any, context: Any) -> Any:
@@ -33,15 +30,6 @@ async def play_async(event: Any, context: Any) -> Any:
     """A program, in an async run."""
     player = Player(tales[context.run_id])
     return await player.nodes(context, player.tale.program.nodes)
-
-
-def function_of(colour: Colour, timeout: float | None) -> DurableFunction:
-    """The durable function that plays programs with this time for the whole run."""
-    if (colour, timeout) not in _functions:
-        body = play_async if colour == "async" else play_sync
-        name = f"stepwell.testing:{colour}-{timeout or 'unlimited'}"
-        _functions[colour, timeout] = durable_execution(name=name, timeout=timeout)(body)
-    return _functions[colour, timeout]
 
 
 async def value_of(given: Any) -> Any:

@@ -42,6 +42,8 @@ class Report(msgspec.Struct):
     lives: int
     appends: int
     results: dict[str, Any]
+    undisturbed: dict[str, Any]
+    """What each run came to where nothing went wrong."""
     groups: int
     """Commits that held more than one batch."""
 
@@ -82,7 +84,8 @@ def _simulate(seed: int, store: StoreKind, colour: Colour, folder: Path | None) 
     found = [*quiet.found, *world.found]
     groups = sum(line.startswith("group") for line in world.trace)
     return Report(
-        seed, store, colour, found, world.cells, world.hash(), world.lives, world.appends, results, groups
+        seed, store, colour, found, world.cells, world.hash(), world.lives, world.appends, results, expected,
+        groups,
     )  # fmt: skip
 
 

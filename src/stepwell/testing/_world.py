@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from stepwell.durable._function import DurableFunction
 from stepwell.testing._baton import Baton, Unplugged
 from stepwell.testing._clock import VirtualClock
 from stepwell.testing._invariants import Violation
@@ -69,6 +70,7 @@ class World:
         for tale in self.tales.values():
             tale.repairs = plan.repairs
         self._rids: dict[int, str] = {}
+        self._functions: dict[float | None, DurableFunction] = {}
 
     def say(self, rule: str, key: str, message: str, run_id: str = "") -> None:
         """Note a violation."""
@@ -82,6 +84,16 @@ class World:
         """The store's time."""
         now: int = self.another_store().now()
         return now
+
+    def function_of(self, timeout: float | None) -> DurableFunction:
+        """The durable function that plays programs with this time for the whole run."""
+        if timeout not in self._functions:
+            from stepwell.testing._play import play_async, play_sync
+
+            body = play_async if self.is_async else play_sync
+            name = f"stepwell.testing:{self.colour}-{timeout or 'unlimited'}"
+            self._functions[timeout] = DurableFunction(body, name=name, timeout=timeout, queue=self.name)
+        return self._functions[timeout]
 
     def run_of(self, rid: int, store: Any) -> str:
         """The id of the run with this number."""
