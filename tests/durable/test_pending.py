@@ -280,7 +280,7 @@ def test_a_cancelled_one_raises_in_every_life(way: Way, kind: str) -> None:
 
     handle = way.start(body)
     assert handle.result(20) >= 1
-    assert len(said) == (2 if way.hold == 0 else 1)
+    assert len(said) >= (2 if way.hold == 0 else 1)
     assert ends(way.engine)["x"][-1] == "OperationCancelled"
     assert violations(way.engine, "r") == []
     if kind == "invoke":
