@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stepwell.runtime._threads import Job
     from stepwell.testing._clock import VirtualClock
@@ -93,6 +94,7 @@ class BatonThreads:
         self._waiting: list[_Party] = []
         self._jobs: list[Job] = []
         self._running = 0
+        self._aside = 0
         self._empty = BatonGate(self)
         self.on_idle: Callable[[], bool] | None = None
         self.dead = False
@@ -105,7 +107,7 @@ class BatonThreads:
     @property
     def backlog(self) -> int:
         """Jobs that wait for a thread."""
-        return max(0, len(self._jobs) - max(0, self._limit - self._running))
+        return max(0, len(self._jobs) - max(0, self._limit - self._running + self._aside))
 
     def submit(self, job: Job) -> None:
         """Run the job when the baton comes to it and a thread is free."""
@@ -116,6 +118,16 @@ class BatonThreads:
         if not job.detached:
             job.detached = True
             self._running -= 1
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """A thread that waits and cannot give its work back does not count meanwhile."""
+        counts = isinstance(threading.current_thread(), _Worker)
+        self._aside += counts
+        try:
+            yield
+        finally:
+            self._aside -= counts
 
     def gate(self) -> BatonGate:
         """A new, closed gate."""
@@ -193,7 +205,7 @@ class BatonThreads:
         while True:
             now = self._now()
             ready = [party for party in self._waiting if self._is_ready(party, now)]
-            startable = bool(self._jobs) and self._running < self._limit and not self.dead
+            startable = bool(self._jobs) and self._running - self._aside < self._limit and not self.dead
             options = len(ready) + startable
             if options:
                 pick = self._dice.randrange(options) if options > 1 else 0
