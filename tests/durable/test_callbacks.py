@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, Retry, UsageError, durable_execution, durable_wait_for_callback
+from stepwell import Engine, Retry, UsageError, durable_wait_for_callback
 from stepwell.client._answers import LARGEST
 from stepwell.durable import (
     CallbackExternalError,
@@ -26,6 +26,8 @@ from tests.durable.kit import NEVER, raiser, records
 from tests.durable.twins import Way, at_every_append, coloured, journal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stepwell import RunHandle
 
 LONG = CallbackConfig(timeout=30)
@@ -422,7 +424,7 @@ def test_a_bound_submitter_brings_its_name_and_arguments(way: Way) -> None:
     way.engine.send_callback_success(callback_id, "yes")
     assert handle.result(20) == "yes"
     assert seen == [("ann", callback_id)]
-    assert handle.get_context("send_mail").child_operations[1].name == "send_mail submitter" or True
+    assert handle.get_context("send_mail").child_operations[1].name is None
 
 
 def test_the_submitter_is_retried(colour: str) -> None:
@@ -486,7 +488,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(way: Way) -> None:
         def needs(callback_id: str, context: Any, to: str) -> None: ...
 
         said = []
-        calls = [
+        calls: list[Callable[[], Any]] = [
             lambda: context.wait_for_callback(None),
             lambda: context.wait_for_callback(lambda: None),
             lambda: context.wait_for_callback(lambda a, b, c: None),
@@ -559,8 +561,3 @@ def test_nothing_of_a_step_may_ask(way: Way) -> None:
     with pytest.raises(RunFailed, match=r"step 'outer' called context.create_callback\('inner'\) inside its body"):
         way.run(body)
     assert not [r for r in records(way.engine, "r") if r["record"] == "CallbackCreated"]
-
-
-@durable_execution(name="kind")
-def _kind(event: Any, context: Any) -> Any:
-    return context.create_callback("x").result()

@@ -106,7 +106,7 @@ def test_done_tells_without_waiting(colour: str) -> None:
     gate = threading.Event()
 
     async def body(event: Any, context: Any) -> Any:
-        pending = context.step_async(lambda: gate.wait(), "s")
+        pending = context.step_async(lambda: bool(gate.wait()), "s")
         before = pending.done()
         gate.set()
         await pending
@@ -301,7 +301,7 @@ def test_a_callback_that_was_cancelled_takes_no_answer(way: Way) -> None:
     callback_id = way.callback(handle)
     handle.signal("go")
     way.until(lambda: not handle.callbacks())
-    with pytest.raises(Exception, match="^callback already completed: CANCELLED$"):
+    with pytest.raises(Exception, match=r"^callback already completed: CANCELLED$"):
         way.engine.send_callback_success(callback_id, "late")
     handle.signal("end", 1)
     assert handle.result(20) == 1
@@ -317,7 +317,7 @@ def test_a_step_that_runs_is_cancelled_and_what_it_says_later_is_dropped(colour:
 
     async def body(event: Any, context: Any) -> Any:
         pending = context.step_async(slow, "slow")
-        await context.step(lambda: begun.wait(), name="begun")
+        await context.step(lambda: bool(begun.wait()), name="begun")
         answer = await pending.cancel()
         let.set()
         await context.step(lambda: 1, name="s")
@@ -364,6 +364,58 @@ def test_more_pendings_than_threads(colour: str) -> None:
         assert engine.run(coloured(body, colour), {}, id="r") == [f"c{i}" for i in range(12)]
         assert violations(engine, "r") == []
         engine.stop()
+
+
+def test_timers_that_outnumber_the_threads_all_count_from_their_call(colour: str) -> None:
+    async def body(event: Any, context: Any) -> Any:
+        pendings = [context.wait_async(0.05, f"w{i}") for i in range(12)]
+        return [await pending for pending in pendings]
+
+    for hold in (0, 60):
+        engine = Engine(f"memory://timers-{colour}-{hold}", hold=hold, max_threads=2)
+        assert engine.run(coloured(body, colour), {}, id="r") == [None] * 12
+        lines = [r["record"] for r in records(engine, "r", lives=True)]
+        assert lines.index("Parked") > 12
+        assert set(lines[: lines.index("Parked")]) == {"RunStarted", "LifeStarted", "WaitStarted"}
+        engine.stop()
+
+
+def test_runs_that_hold_all_threads_leave_one_to_what_they_wait_for(colour: str) -> None:
+    async def body(event: Any, context: Any) -> Any:
+        run_id = context.run_id
+        pending = context.step_async(lambda: engine.get_run(run_id).signal("go", run_id), "tell")
+        return [await context.wait_signal("go", timeout=30), await pending]
+
+    engine = Engine(f"memory://full-{colour}", hold=60, max_threads=2)
+    function = coloured(body, colour)
+    handles = [engine.start_run(function, {}, id=f"r{i}") for i in range(6)]
+    assert [handle.result(20) for handle in handles] == [[f"r{i}", None] for i in range(6)]
+    engine.stop()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_branch_that_gives_its_thread_away_begins_nothing_twice(threads: int) -> None:
+    begun: list[str] = []
+
+    def item(child: Any, item: Any, *_: Any) -> Any:
+        def beside(inner: Any) -> Any:
+            begun.append(inner.key)
+            inner.wait(0.05)
+            return inner.step(lambda: inner.key, name="s")
+
+        pending = child.child_async(beside, "beside")
+        child.wait(0.01)
+        return pending.result()
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> Any:
+        return context.map(range(8), item, "m").get_results()
+
+    engine = Engine(f"memory://twice-{threads}", hold=60, max_threads=threads)
+    assert engine.run(handler, {}, id="r") == [f"m[{i}]/beside" for i in range(8)]
+    assert violations(engine, "r") == []
+    assert sorted(begun) == [f"m[{i}]/beside" for i in range(8)]
+    engine.stop()
 
 
 def test_pendings_inside_pendings(way: Way) -> None:

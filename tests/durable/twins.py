@@ -116,8 +116,9 @@ def at_one_go(body: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., An
         message = f"{body} awaited something that is no operation"
         raise AssertionError(message)
 
-    del plain.__wrapped__  # type: ignore[attr-defined] # it would be taken for async
-    plain.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
+    made: Any = plain
+    del made.__wrapped__  # it would be taken for async
+    made.__signature__ = inspect.signature(body)
     return plain
 
 

@@ -68,7 +68,7 @@ class SyncPending(Pending[T]):
 
     def __init__(self, context: Operations, flow: Flow[Any], key: str, kind: Kind) -> None:
         super().__init__(context)
-        self._strand = Strand(context._scope, flow, key, kind)
+        self._strand = Strand.of(context._scope, flow, key, kind)
 
     def result(self) -> T:
         """The value; waits for it."""

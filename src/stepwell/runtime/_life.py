@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from stepwell.runtime._api import Follower, Program, Undo
     from stepwell.runtime._host import Host
     from stepwell.runtime._observe import Observer
+    from stepwell.runtime._strand import Strand
     from stepwell.serde import Redactor
 
 
@@ -82,6 +83,8 @@ class Life:
         self.replaying = bool(run.ops)
         """Whether this life began with records of operations."""
         self.asked = Asked() if run.ops else None
+        self.strands: dict[str, Strand] = {}
+        """Sync: operations that go on beside the code that began them, by key."""
         self.undos: dict[str, Undo] = {}
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""

@@ -76,6 +76,14 @@ def parked(life: Life, ticket: Ticket) -> bool:
 
 def block(life: Life, wait: Wait) -> None:
     """Wait on this thread until the time has come, or somebody ended the wait."""
+    if wait.branch.pinned or wait.branch.strands:
+        with life.host.threads.aside():
+            _block(life, wait)
+    else:
+        _block(life, wait)
+
+
+def _block(life: Life, wait: Wait) -> None:
     branch, gate = wait.branch, wait.branch.gate
     assert gate is not None
     while True:

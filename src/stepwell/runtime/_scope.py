@@ -36,6 +36,7 @@ class Branch:
         "parent",
         "pinned",
         "settling",
+        "strands",
         "task",
         "waiting",
     )
@@ -49,6 +50,8 @@ class Branch:
         self.pinned = False
         """It has no coordinator that would give it a thread again: it keeps the one it has."""
         self.gate = None if life.is_async else life.host.threads.gate()
+        self.strands = 0
+        """Sync: operations that go on beside its code (`_strand`)."""
         self.task: Any = None
         self.open = 0
         """Async: operations called and not ended. (Sync: one at a time, not counted.)"""

@@ -41,7 +41,30 @@ class Strand:
         with life.lock:
             life.usable(scope.branch)
             life.branch_add(branch)
+            scope.branch.strands += 1
+            life.strands[key] = self
         life.host.threads.submit(self._job)
+
+    @classmethod
+    def of(cls, scope: Scope, flow: Flow[Any], key: str, kind: Kind) -> Strand:
+        """The operation at this key: where a branch gave its thread away and is entered anew, the one that has gone on
+        meanwhile.
+        """
+        life = scope.life
+        with life.lock:
+            there = life.strands.get(key)
+            if there is not None:
+                there._belong(scope)
+                flow.close()
+                return there
+        return cls(scope, flow, key, kind)
+
+    def _belong(self, scope: Scope) -> None:
+        """It goes on beside the code of this scope. Under the life's lock."""
+        before, now = self._scope.branch, scope.branch
+        before.strands -= 1
+        now.strands += 1
+        self._scope, self.branch.parent = scope, now
 
     def _look(self) -> None:
         """Replay without executing: what is on record, at once and here."""
@@ -86,6 +109,9 @@ class Strand:
 
     def _finish(self) -> None:
         """It has ended, or was let go of: nobody waits for it any longer. Under the life's lock."""
+        if not self.done:
+            self._scope.branch.strands -= 1
+            del self._scope.life.strands[self._key]
         self.done = True
         for wait in self._waiters:
             self._scope.life.wait_end(wait)

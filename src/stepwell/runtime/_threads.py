@@ -7,10 +7,12 @@ import os
 import threading
 import weakref
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -42,6 +44,12 @@ class Threads(Protocol):
 
     def detach(self, job: Job) -> None:
         """The job was given up (it hangs): its thread counts no longer."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Around a wait of a thread that cannot give its work back: it does not count meanwhile, so that what it waits
+        for finds a thread.
+        """
         ...
 
     def gate(self) -> Gate:
@@ -114,6 +122,9 @@ class Pool:
         self._jobs: deque[Job] = deque()
         self._threads = 0
         self._idle = 0
+        self._aside = 0
+        """Threads that wait and do not count."""
+        self._here = threading.local()
         self._starting = 0
         """Threads that were made for a job and have not taken one yet."""
         self._stopped = False
@@ -131,11 +142,32 @@ class Pool:
             self._jobs.append(job)
             if self._idle >= len(self._jobs):
                 self._condition.notify()
-            elif self._threads < self._limit:
-                self._threads += 1
-                self._starting += 1
-                self._count += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
+            else:
+                self._more()
+
+    def _more(self) -> None:
+        """One more thread, if there may be one. Under the condition."""
+        if self._threads - self._aside < self._limit:
+            self._threads += 1
+            self._starting += 1
+            self._count += 1
+            threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """See `Threads`. Nothing on a thread that is not of this pool."""
+        if not getattr(self._here, "works", False):
+            yield
+            return
+        with self._condition:
+            self._aside += 1
+            if len(self._jobs) > self._idle + self._starting:
+                self._more()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._aside -= 1
 
     def detach(self, job: Job) -> None:
         """The job hangs: its thread leaves the pool and its limit."""
@@ -155,6 +187,7 @@ class Pool:
             self._condition.notify_all()
 
     def _work(self) -> None:
+        self._here.works = True
         with self._condition:
             self._starting -= 1
             first = self._jobs.popleft() if self._jobs else None
@@ -173,6 +206,9 @@ class Pool:
 
     def _next(self) -> Job | None:
         with self._condition:
+            if self._threads - self._aside > self._limit:
+                self._threads -= 1  # one that had stood aside has come back
+                return None
             if not self._jobs and not self._stopped:
                 self._idle += 1
                 self._condition.wait_for(lambda: self._jobs or self._stopped, self.IDLE_SECONDS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stepwell.runtime._threads import Job
     from stepwell.testing._clock import VirtualClock
@@ -193,6 +194,7 @@ class BatonThreads:
         self._running = 0
         self._alive = 0
         """Those that run, and those that were given up and hang."""
+        self._aside = 0
         self._empty = BatonGate(self)
         self.errors: list[BaseException] = []
         """What came out of jobs."""
@@ -200,12 +202,12 @@ class BatonThreads:
     @property
     def backlog(self) -> int:
         """Jobs that wait for a thread."""
-        return max(0, len(self._jobs) - max(0, self._limit - self._running))
+        return max(0, len(self._jobs) - max(0, self._limit - self._running + self._aside))
 
     @property
     def startable(self) -> bool:
         """A job could begin."""
-        return bool(self._jobs) and self._running < self._limit and not self.power.dead
+        return bool(self._jobs) and self._running - self._aside < self._limit and not self.power.dead
 
     def submit(self, job: Job) -> None:
         """Run the job when the baton comes to it and a thread is free."""
@@ -218,6 +220,16 @@ class BatonThreads:
         if not job.detached:
             job.detached = True
             self._running -= 1
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """A thread that waits and cannot give its work back does not count meanwhile."""
+        counts = isinstance(threading.current_thread(), _Worker)
+        self._aside += counts
+        try:
+            yield
+        finally:
+            self._aside -= counts
 
     def gate(self) -> BatonGate:
         """A new, closed gate."""
