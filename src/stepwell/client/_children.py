@@ -12,8 +12,8 @@ from stepwell.durable._program import DurableProgram
 from stepwell.errors import InvokeError
 from stepwell.journal import NewRun, RunExists
 from stepwell.runtime import CANCEL, encode_cancel
-from stepwell.runtime._host import Place
 from stepwell.runtime._outside import ended_error
+from stepwell.runtime._run_journal import Place
 from stepwell.runtime._values import text_of
 from stepwell.serde import capture
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stepwell import serde
 from stepwell.core import RunState, fold, tell
-from stepwell.runtime._host import records_of
+from stepwell.runtime._run_journal import records_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

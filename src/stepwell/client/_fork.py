@@ -11,7 +11,7 @@ from stepwell.client._ids import checked_id, new_id
 from stepwell.core import US, RunState, blobs_in, decode_records, fold_all, fork_records
 from stepwell.errors import DuplicateRun, PayloadError, UsageError
 from stepwell.journal import Lease, Line, NewRun, RunExists, Start
-from stepwell.runtime._host import run_started
+from stepwell.runtime._run_journal import run_started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell.runtime._api import Program as Program
     from stepwell.runtime._host import Host as Host
-    from stepwell.runtime._host import load as load
     from stepwell.runtime._inbox import CANCEL as CANCEL
     from stepwell.runtime._inbox import encode_cancel as encode_cancel
     from stepwell.runtime._life import Life as Life
     from stepwell.runtime._live import Ending as Ending
     from stepwell.runtime._live import current_life as current_life
+    from stepwell.runtime._run_journal import load as load
 
 # Name -> module. Imported when first asked for (PEP 562): decorating a function needs one hook, not the driver.
 _NAMES = {
@@ -24,7 +24,7 @@ _NAMES = {
     "Program": "_api",
     "current_life": "_live",
     "encode_cancel": "_inbox",
-    "load": "_host",
+    "load": "_run_journal",
 }
 
 __all__ = ["CANCEL", "Ending", "Host", "Life", "Program", "current_life", "encode_cancel", "load"]

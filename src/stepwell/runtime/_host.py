@@ -14,16 +14,7 @@ import weakref
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
-from stepwell.core import (
-    LifeLost,
-    LifeStarted,
-    RunStarted,
-    RunState,
-    decode_records,
-    fold_all,
-)
+from stepwell.core import LifeLost, LifeStarted, RunState
 from stepwell.errors import Corrupt, JournalError, NonDeterminismError, Suspend, UsageError
 from stepwell.journal import Lease, Line, NewRun, Release, Start, SystemClock, Taken, Writer
 from stepwell.runtime._api import Leaving, LifeOver
@@ -31,6 +22,7 @@ from stepwell.runtime._life import Life
 from stepwell.runtime._live import Ending, live
 from stepwell.runtime._nobody import NOBODY, NoChildren
 from stepwell.runtime._pulse import Pulse
+from stepwell.runtime._run_journal import load, run_started
 from stepwell.runtime._signals import Shield
 from stepwell.runtime._threads import Job, Pool
 from stepwell.runtime._values import keep
@@ -40,16 +32,15 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
-    from stepwell.core import AnyRecord, Payload, StepWanted
+    from stepwell.core import AnyRecord, StepWanted
     from stepwell.executors import Executor
-    from stepwell.journal import Clock, Entry, HotRow, OpenStatus, Outgoing, RunRow, Store, Ticket
+    from stepwell.journal import Clock, HotRow, OpenStatus, Outgoing, RunRow, Store, Ticket
     from stepwell.runtime._api import Body, Children, Program, Why
     from stepwell.runtime._observe import Observer
+    from stepwell.runtime._run_journal import Place
     from stepwell.runtime._threads import Threads
 
 LONGEST_TTL = 3600.0
-PAGE = 2000
-"""Rows of a journal that are read at a time."""
 shield = Shield()
 _hosts: weakref.WeakSet[Host] = weakref.WeakSet()
 
@@ -424,53 +415,6 @@ class Host:
             life = self.lives.get(fact.run_id)
             if life is not None:
                 self.take_inbox(life)
-
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a child stands: the operation that waits for it (None: nobody does), its tenant, how deep; and what the
-    observers of the run above tell those of the child.
-    """
-
-    parent_key: str | None
-    tenant: str | None
-    depth: int
-    metadata: tuple[tuple[str, str], ...] = ()
-
-
-def run_started(new: NewRun, payload: Payload, place: Place | None = None) -> RunStarted:
-    """The first record of a run."""
-    started = RunStarted(
-        new.created_at, new.function, payload, new.door, new.target, new.queue, new.parent, new.deadline, None, new.tags
-    )
-    if place is None:
-        return started
-    return msgspec.structs.replace(started, **msgspec.structs.asdict(place))
-
-
-def load(store: Store, run_id: str, rid: int) -> RunState:
-    """A run's journal, folded, read in pages so that it is never whole in memory twice.
-
-    Raises:
-        Corrupt: it is damaged; the text names the row.
-        JournalError: the store cannot be read.
-    """
-    run, after = RunState(run_id), 0
-    while page := store.record_load(rid, after=after, limit=PAGE):
-        for entry in page:
-            after = entry.seq
-            fold_all(run, records_of(run_id, entry))
-        if len(page) < PAGE:
-            break
-    return run
-
-
-def records_of(run_id: str, entry: Entry) -> list[AnyRecord]:
-    """The records of one row of a run's journal. Raises `Corrupt` that names the row."""
-    try:
-        return decode_records(entry.data)
-    except msgspec.MsgspecError as error:
-        message = f"row {entry.seq} of run {run_id} cannot be read: {error}"
-        raise Corrupt(message) from error
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

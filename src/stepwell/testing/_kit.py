@@ -20,7 +20,7 @@ from stepwell.errors import JournalError, UsageError
 from stepwell.journal import RunFilter, SystemClock, open_store
 from stepwell.journal._memory import MemoryStore
 from stepwell.runtime import Host
-from stepwell.runtime._host import Place
+from stepwell.runtime._run_journal import Place
 from stepwell.testing._kit_crash import Crashes
 from stepwell.testing._kit_store import CRASHED, Bell, KitStore
 from stepwell.testing._kit_timers import RunStates, own_timers
