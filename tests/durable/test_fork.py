@@ -301,15 +301,17 @@ def test_signals_keep_their_turn_whatever_is_left_out(run: Run) -> None:
     def handler(event: Any, context: Any) -> Any:
         run.engine.get_run(context.run_id).signal("go", "early") if event.get("send") else None
         first = context.wait_signal("go", timeout=0) if event.get("send") else "none"
-        return [first, context.wait_signal("go"), context.wait_signal("go")]
+        return [first, context.wait_signal("go"), context.wait_signal("go"), context.wait_signal("end")]
 
     source = run.engine.start_run(handler, {}, id="source")
     for value in ("a", "b", "c"):
         source.signal("go", value)
-    assert source.result(60) == ["none", "a", "b"]
+    source.signal("end", True)
+    assert source.result(60) == ["none", "a", "b", True]
     fork = run.engine.get_run("source").fork(at="go#2", id="fork")
     fork.signal("go", "mine")
-    assert fork.resume() == ["none", "a", "mine"]
+    fork.signal("end", False)
+    assert fork.resume() == ["none", "a", "mine", False]
     assert sound(run.engine, "fork") == []
 
 
