@@ -200,7 +200,7 @@ class Operations:
 
     def _retry(self) -> Planner:
         if self._planner is None:
-            self._planner = default_retry(self)
+            self._planner = default_retry(self) if self._parent is None else self._parent._retry()
         return self._planner
 
     def _began(self, key: str, kind: Kind, *, is_step: bool = False) -> Op | None:

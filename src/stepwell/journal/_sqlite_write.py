@@ -99,7 +99,8 @@ class Writing:
         file.write.execute("begin immediate")
         try:
             results = self._group_write(batches, again=again)
-            file.write.execute("commit")
+            # A batch that is refused with nothing beside it leaves nothing to commit.
+            file.write.execute("rollback" if len(batches) == 1 and results[0] is not None else "commit")
         except BaseException:
             for batch, rid in zip(batches, rids, strict=True):
                 batch.lease.rid = rid  # a start that is not committed has given no number
@@ -165,15 +166,18 @@ class Writing:
     def _apart(self, cursor: sqlite3.Cursor, batch: Batch, *, alone: bool) -> JournalError | None:
         """A batch that does more than insert its row: in a savepoint where others must live on without it."""
         rid = batch.lease.rid
-        cursor.execute("savepoint batch")
+        if not alone:
+            cursor.execute("savepoint batch")
         try:
             result = self.write_whole(cursor, batch)
         except (sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError, UnicodeError) as error:
             result = trouble(self.file.path, error)  # a value of this batch that no row can hold
         if result is not None:
-            cursor.execute("rollback to batch")
             batch.lease.rid = rid
-        cursor.execute("release batch")
+            if not alone:
+                cursor.execute("rollback to batch")
+        if not alone:
+            cursor.execute("release batch")
         return result
 
     def write_whole(self, cursor: sqlite3.Cursor, batch: Batch) -> JournalError | None:
@@ -184,14 +188,19 @@ class Writing:
         if isinstance(change, Start):
             if not self._start(cursor, lease, change.run):
                 return RunExists(f"run {change.run.id} is on record already: choose another id")
-        else:
-            hot = cursor.execute(self.sql["hot_fence"], (lease.rid,)).fetchone()
-            if hot is None or hot[0] != lease.epoch or hot[1] != lease.worker:
+            if batch.records and not self._row(cursor, batch):
                 return _fenced(batch)
-            if isinstance(change, Park | Unpark) and change.inbox_seen not in (None, hot[2]):
-                return InboxChanged(f"the inbox of run {lease.run_id} holds something new: read it and decide again")
-        if batch.records and not self._row(cursor, batch):
-            return _fenced(batch)
+        else:
+            seen = change.inbox_seen if isinstance(change, Park | Unpark) else None
+            if seen is not None or not batch.records:
+                hot = cursor.execute(self.sql["hot_fence"], (lease.rid,)).fetchone()
+                if hot is None or hot[0] != lease.epoch or hot[1] != lease.worker:
+                    return _fenced(batch)
+                if seen not in (None, hot[2]):
+                    what = f"the inbox of run {lease.run_id} holds something new"
+                    return InboxChanged(f"{what}: read it and decide again")
+            if batch.records and (refused := self._append(cursor, batch)) is not None:
+                return refused
         self._extras(cursor, batch)
         self._change(cursor, batch)
         for fact in batch.facts:
@@ -217,12 +226,12 @@ class Writing:
         cursor.execute(self.sql["hot_insert"], dict(zip(names, values, strict=True)))
 
     def _row(self, cursor: sqlite3.Cursor, batch: Batch) -> bool:
-        """The row of records, if its place is free and the one before is there (1 excepted)."""
+        """The first row of records of a run that starts."""
         rid = batch.lease.rid
         assert rid is not None
-        k = rid << RID_SHIFT | batch.seq
-        if batch.seq != 1 and cursor.execute(self.sql["record_get"], (k - 1,)).fetchone() is None:
+        if batch.seq != 1:
             return False
+        k = rid << RID_SHIFT | batch.seq
         return cursor.execute(self.sql["record_insert"], (k, batch.lease.epoch, batch.data)).rowcount == 1
 
     def _extras(self, cursor: sqlite3.Cursor, batch: Batch) -> None:

@@ -220,8 +220,8 @@ class Writer:
         lock.release()
 
     def future(self, ticket: Ticket) -> asyncio.Future[None] | None:
-        """Something to await that ends when the ticket is done; None if it is. Shield it (ENGINE.md §3): a commit
-        goes on whatever becomes of the task that awaits it. Then ask ``ticket.result()``.
+        """Something to await that ends when the ticket is done; None if it is. For one task, which asks again if it
+        was cancelled (ENGINE.md §3): the commit goes on whatever becomes of the future. Then ask ``ticket.result()``.
         """
         import asyncio
 
@@ -233,7 +233,7 @@ class Writer:
             if ticket.done:
                 return None
             future = ticket._future
-            if future is None:
+            if future is None or future.done():
                 future = ticket._future = asyncio.get_running_loop().create_future()
         self._kick()
         return future

@@ -81,7 +81,8 @@ class Host:
         self.children: Children = NoChildren()
         """Who starts the runs that runs of this process invoke."""
         self.abandoned = 0
-        self.worker = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.host_name = socket.gethostname()
+        self.worker = f"{self.host_name[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.lives: dict[str, Life] = {}
         self.unreleased: list[tuple[Life, Literal["interrupted", "rolling_back"], str | None]] = []
         """Lives that ended, and whose lease could not be handed back yet: the beat tries again."""
@@ -259,7 +260,7 @@ class Host:
         self.writer.commit(life.line.enqueue((run_started(new, payload, place),), Start(new)))
 
     def _life_started(self, epoch: int, why: Why) -> LifeStarted:
-        return LifeStarted(self.store.now(), epoch, self.worker, why, os.getpid(), socket.gethostname())
+        return LifeStarted(self.store.now(), epoch, self.worker, why, os.getpid(), self.host_name)
 
     def take(self, hot: HotRow, program: Program, why: Why, *, how: str = "dead") -> Life | None:
         """Claim a run and load it. None: somebody else was quicker, or it has just ended.

@@ -231,16 +231,15 @@ class Life:
 
     async def settle_async(self, ticket: Ticket) -> None:
         """As `settle`."""
-        import asyncio
+        from asyncio import CancelledError
 
-        cancelled: asyncio.CancelledError | None = None
-        future = self.writer.future(ticket)
-        if future is not None:
-            while not future.done():
-                try:
-                    await asyncio.shield(future)
-                except asyncio.CancelledError as error:
-                    cancelled = error
+        cancelled: CancelledError | None = None
+        # A cancellation ends the future and not the commit: there is a new one to await as long as it is under way.
+        while (future := self.writer.future(ticket)) is not None:
+            try:
+                await future
+            except CancelledError as error:
+                cancelled = error
         try:
             ticket.result()
         except InboxChanged:
