@@ -133,6 +133,9 @@ def logs(run_id: str, step: str | None, *, as_json: bool, store: str | None) -> 
     """``stepwell logs``."""
     with opened(store, write=False) as engine:
         row = engine.find(run_id)
+        if row.door == "pipeline":
+            _pipeline_logs(engine.store, row, step, as_json=as_json)
+            return 0
         lines = _log_lines(engine.store, row, step)
         if as_json:
             write_array(sys.stdout, lines)
@@ -142,6 +145,19 @@ def logs(run_id: str, step: str | None, *, as_json: bool, store: str | None) -> 
             level = LEVELS.get(line["level"], str(line["level"]))
             click.echo(f"{iso(line['at'])} {level} {line['key']}: {line['text']}")
     return 0
+
+
+def _pipeline_logs(store: Store, row: RunRow, step: str | None, *, as_json: bool) -> None:
+    """Events of a pipeline's steps; for programs one object a line, so that they can be followed."""
+    from stepwell.pipeline._shown import log_objects
+
+    for entry in log_objects(store, row, step):
+        if as_json:
+            click.echo(msgspec.json.encode(entry).decode())
+        else:
+            file = f" ({entry['file']})" if entry["file"] else ""
+            data = msgspec.json.encode(entry["data"]).decode()
+            click.echo(f"{entry['time']} {entry['step'] or '-'}: {entry['event']} {data}{file}")
 
 
 def _log_lines(store: Store, row: RunRow, step: str | None) -> Iterator[dict[str, Any]]:

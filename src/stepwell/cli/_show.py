@@ -46,10 +46,13 @@ def show_run(store: Store, row: RunRow) -> None:
     if reason and reason != status:
         click.echo(f"  {reason}")
     print_bar(percent(run), eta(run, store.now()))
-    children = _children(run)
-    unused = unused_keys(store, row.rid)
-    for op in _top(run):
-        _print_tree(op, children, unused, 1)
+    if row.door == "pipeline":
+        _print_pipeline(store, row)
+    else:
+        children = _children(run)
+        unused = unused_keys(store, row.rid)
+        for op in _top(run):
+            _print_tree(op, children, unused, 1)
     for waits, command in waiting_lines(store, run):
         click.echo(f"  {waits}\n    {command}")
     error = error_of(getattr(run.end, "error", None))
@@ -60,6 +63,18 @@ def show_run(store: Store, row: RunRow) -> None:
     if status in NEXT:
         command, why = NEXT[status]
         say(f"next: stepwell {command.format(row.id)}", why.format(row.id))
+
+
+def _print_pipeline(store: Store, row: RunRow) -> None:
+    """Steps, and below them what the rollback did."""
+    found = run_object(store, row, tree=False)
+    for step in found["steps"]:
+        attempts = f"  attempts {step['attempts']}" if step["attempts"] > 1 else ""
+        error = f"  {' '.join(str(step['error']).split())}" if step["error"] else ""
+        click.echo(f"  {step['name']}  {painted(step['status'], step['status'])}{attempts}{error}")
+    for undone in found["rollback"]:
+        error = f"  {undone['error']}" if undone["error"] else ""
+        click.echo(f"  rollback of {undone['step']}  {undone['status']}{error}")
 
 
 def print_object(store: Store, row: RunRow) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.durable._function import DurableFunction, registered
 from stepwell.errors import BadArguments, UsageError
+from stepwell.runtime._hooks import hook
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -178,8 +179,7 @@ def load_target(target: str) -> DurableFunction:
         message = f"{place} has no {name!r}{hint}"
         raise BadArguments(message)
     if not isinstance(found, DurableFunction):
-        message = f"{target} is a {type(found).__name__}, no durable function; decorate it with @durable_execution"
-        raise BadArguments(message)
+        return hook("pipeline_target")(found, target)  # type: ignore[no-any-return]
     return found
 
 

@@ -14,6 +14,7 @@ from stepwell.client._outcome import Reader
 from stepwell.core import US, Op, RunState, parent_of, progress
 from stepwell.durable._codec import shown_text
 from stepwell.errors import PayloadError
+from stepwell.runtime._hooks import hook
 from stepwell.runtime._values import text_of
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ def run_object(store: Store, row: RunRow, *, tree: bool = True) -> dict[str, Any
         "wake_at": iso(row.wake_at),
         "callbacks": [{**callback_object(op), "timeout_at": iso(op.timeout_at)} for op in open_callbacks(store, run)],
     }
+    if row.door == "pipeline":
+        found |= hook("pipeline_object")(store, row, run)
     if tree:
         found["tree"] = list(tree_of(run, unused_keys(store, row.rid)))
     return found

@@ -101,6 +101,10 @@ class DurableFunction:
         message = "call stepwell.run(handler, event) to start a run"
         raise UsageError(message)
 
+    def event_of(self, value: Any) -> Any:
+        """What is recorded as the event of a run that is started with ``value``."""
+        return value
+
     def codec(self, life: Life) -> Any:
         """How this function's event and result are recorded."""
         from stepwell.durable._codec import codec_for

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stepwell.pipeline._target import pipeline as pipeline
     from stepwell.pipeline.context import RuntimeContext as RuntimeContext
     from stepwell.pipeline.steps.base import BaseStep as BaseStep
     from stepwell.pipeline.steps.base import Retry as Retry
@@ -28,6 +29,7 @@ _NAMES = {
     "ParallelSteps": "steps.group",
     "Retry": "steps.base",
     "RuntimeContext": "context",
+    "pipeline": "_target",
     "StepFailed": "steps.failed",
     "StepRegistry": "steps.registry",
     "StepResult": "steps.base",
@@ -48,6 +50,7 @@ __all__ = [
     "StepResult",
     "TimingStep",
     "ValidationStep",
+    "pipeline",
 ]
 
 

@@ -40,18 +40,16 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"}
 class Execution:
     """See the module. Making it starts the run, or takes it up."""
 
-    def __init__(
-        self, orchestrator: Orchestrator[Any], *, is_async: bool, target: str | None = None, given: Any = None
-    ) -> None:
+    def __init__(self, orchestrator: Orchestrator[Any], *, is_async: bool) -> None:
         self.engine: Engine = orchestrator._engine or engine_for()
         self.context = orchestrator.context
         self._callback = orchestrator.progress_callback
         if self.context.runtime_ctx is None:
             self.context.runtime_ctx = RuntimeContext()
         self.plan = Plan(orchestrator.registry.get_steps())
-        event = event_of(self.context, self.plan, given)
+        event = event_of(self.context, self.plan)
         self.memory = Memory(fresh=False)
-        self.function = PipelineFunction(self._begin, orchestrator.name, is_async=is_async, target=target)
+        self.function = PipelineFunction(self._begin, orchestrator.name, is_async=is_async, target=script())
         self.run_id, self._life, started = take_up(self.engine, self.function, event, orchestrator._given_id)
         self.memory.fresh = started
         self._drove = False
@@ -86,7 +84,7 @@ class Execution:
         self.context.__dict__.pop(LINK, None)
 
     def _summary(self, value: Any) -> dict[str, Any]:
-        summary: dict[str, Any] = serde.decode(value) if isinstance(value, str) else value
+        summary: dict[str, Any] = value
         if not self._drove:
             fill(self.context, self.plan, self._state(), self._text)
             self._tell_end()

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stepwell import serde
+from stepwell.client._handle import SCRIPT_QUEUE
 from stepwell.durable._door import at_once
 from stepwell.durable._function import DurableFunction
 from stepwell.durable.serdes import PassThroughSerDes
 
-OWN_QUEUE = "pipeline-script"
-"""Where the runs of bare Orchestrators stand: no worker serves it, only their own script continues them."""
+if TYPE_CHECKING:
+    from stepwell.runtime import Life
+
 TEXT: Any = PassThroughSerDes()
 """Event and result are texts of the library's format already."""
+
+
+class _Codec:
+    """The event stays a text; the result is a dict."""
+
+    def encode(self, value: Any, place: str) -> str:
+        """The text itself."""
+        text: str = value
+        return text
+
+    def decode(self, text: str, key: str) -> Any:
+        """See the class."""
+        return serde.decode(text, key=key) if key == "result" else text
 
 
 class PipelineFunction(DurableFunction):
@@ -23,7 +39,7 @@ class PipelineFunction(DurableFunction):
 
     def __init__(
         self, begin: Callable[[str, Any], Any], name: str, *, is_async: bool = False, target: str | None = None,
-        queue: str = OWN_QUEUE,
+        queue: str = SCRIPT_QUEUE,
     ) -> None:  # fmt: skip
         def pipeline(event: str, context: Any) -> Any:
             return at_once(begin(event, context).run(event))
@@ -34,3 +50,7 @@ class PipelineFunction(DurableFunction):
         super().__init__(pipeline_async if is_async else pipeline, name=name, serdes=TEXT, queue=queue)
         self.identity = f"stepwell.pipeline:{name}"
         self.target = target
+
+    def codec(self, life: Life) -> Any:
+        """Of event and result."""
+        return _Codec()

@@ -6,6 +6,7 @@ Written once as coroutines; in a sync run no ``await`` here ever suspends.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stepwell import serde
@@ -24,12 +25,20 @@ from stepwell.pipeline.steps.context import LINK
 from stepwell.pipeline.steps.failed import StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stepwell.durable._operations import Operations
     from stepwell.pipeline._book import Entry
     from stepwell.pipeline._plan import Plan, Unit
     from stepwell.pipeline.steps.context import BaseStepContext
+
+
+LISTENERS: list[Callable[[str, str, int], None]] = []
+"""Told of each step's end in this process: its name, how it ended, the percentage so far. For command lines."""
+
+
+def tell(name: str, how: str, percent: int) -> None:
+    """Tell whoever listens."""
+    for listener in LISTENERS:
+        listener(name, how, percent)
 
 
 class Memory:
@@ -316,6 +325,7 @@ class Interpreter:
         with self._lock:
             percent = self.progress.step_done(unit.weight)
         self.notes.step_done()
+        tell(unit.name, "skipped" if ended.result.skipped else "succeeded", self.progress.percent)
         if self.callback is None or percent is None:
             return
         try:
@@ -341,6 +351,7 @@ class Interpreter:
 
     def _failed(self, name: str, key: str, ended: Ended) -> StepFailed:
         error = self.door.redactor.redact(str(ended.result.error) if ended.result.error is not None else NO_MESSAGE)
+        tell(name, "failed", self.progress.percent)
         failed = StepFailed(f"Step '{name}' failed: {error}", step=name, key=key, run_id=self.door.run_id)
         failed.__cause__ = ended.cause
         return failed

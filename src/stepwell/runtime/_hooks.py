@@ -12,6 +12,9 @@ _TABLE = {
     "run": "stepwell.client:run",
     "run_async": "stepwell.client:run_async",
     "start": "stepwell.client:start",
+    "pipeline_target": "stepwell.pipeline._target:function_of",
+    "pipeline_object": "stepwell.pipeline._shown:run_object",
+    "pipeline_again": "stepwell.pipeline._shown:failed_keys",
 }
 
 
