@@ -34,7 +34,7 @@ from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
 from stepwell.runtime._unused import Asked
-from stepwell.runtime._wait import Wait
+from stepwell.runtime._wait import Wait, wake_each
 
 if TYPE_CHECKING:
     import asyncio
@@ -368,7 +368,7 @@ class Life:
                 wait.wake()
             return
         try:
-            self.loop.call_soon_threadsafe(_wake_each, waits)
+            self.loop.call_soon_threadsafe(wake_each, waits)
         except RuntimeError:
             pass  # the loop is closed: nobody is left to wake
 
@@ -498,8 +498,3 @@ class Life:
     def suspended(self) -> None:
         """`Parked` with release is durable: unwind the frames."""
         self._wake_all()
-
-
-def _wake_each(waits: Sequence[Wait]) -> None:
-    for wait in waits:
-        wait.wake()
