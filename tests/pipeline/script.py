@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stepwell import Engine
-from stepwell.errors import RunCancelled
+from stepwell.errors import DuplicateRun, RunCancelled
 from stepwell.pipeline.context import RuntimeContext
 from stepwell.pipeline.steps import (
     BaseStep,
@@ -121,6 +121,16 @@ class AtMostOnce(Step):
     at_most_once = True
 
 
+class Waiting(Step):
+    """Waits at a named pipe until the test opens it."""
+
+    def execute(self, context: Work) -> StepResult:
+        note("execute", self.name)
+        os.write(1, b"waiting\n")
+        Path(COMMAND["gate"]).read_text()
+        return StepResult()
+
+
 class Quiet(Step):
     """Changes nothing that others change, too."""
 
@@ -140,7 +150,15 @@ class Bad(Quiet):
         raise ValueError(message)
 
 
-KINDS = {"step": Step, "failing": Failing, "flaky": Flaky, "once": AtMostOnce, "quiet": Quiet, "bad": Bad}
+KINDS = {
+    "step": Step,
+    "failing": Failing,
+    "flaky": Flaky,
+    "once": AtMostOnce,
+    "quiet": Quiet,
+    "bad": Bad,
+    "wait": Waiting,
+}
 
 
 def killing(store: Any) -> None:
@@ -189,6 +207,8 @@ def main() -> None:
     told: dict[str, Any] = {}
     try:
         told["result"] = orchestrator.execute()
+    except DuplicateRun as error:
+        told["refused"] = str(error)
     except (StepFailed, RunCancelled) as error:
         told["error"] = str(error)
         told["cause"] = repr(error.__cause__)

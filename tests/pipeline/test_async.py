@@ -249,6 +249,8 @@ def test_a_step_that_takes_too_long_fails_and_what_it_still_does_is_not_seen(eng
         context.text = "half"
         over.wait(30)
         context.text = "late"
+        context.log("late", {})
+        context.runtime_ctx.set_progress(1, 1)
         ended.set()
 
     step = Step("a", do=hang)
@@ -261,6 +263,7 @@ def test_a_step_that_takes_too_long_fails_and_what_it_still_does_is_not_seen(eng
     assert isinstance(caught.value.__cause__, TimeoutError)
     assert pipeline.context.text == ""
     assert pipeline.context.seen == ["first", "-a", "-first"]
+    assert events(engine, pipeline.made.run_id) == []
 
 
 def test_a_step_in_time_hands_its_changes_over(engine: Engine) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +42,18 @@ class Stage:
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
+
+    def begin(self, steps: list[str], gate: Path) -> subprocess.Popen[str]:
+        """A process that waits in a step; returns when it does."""
+        os.mkfifo(gate)
+        command = {"store": self.store, "ledger": str(self.ledger), "steps": steps, "gate": str(gate)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.pipeline.script", json.dumps(command)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        return process
 
     def lines(self, what: str) -> list[str]:
         """Names in the ledger's lines of this kind, in order."""
@@ -191,3 +205,40 @@ def test_members_of_a_group_are_undone_in_reverse_order_of_the_group(stage: Stag
     assert found["error"] == "Step 'm2' failed: m2 is no good"
     assert list(dict.fromkeys(stage.lines("rollback"))) == ["m2:None", "m1:m1", "s1:s1"]
     assert "m3" not in stage.lines("execute")
+
+
+def test_point_5_of_two_processes_with_one_run_id_one_wins(stage: Stage, tmp_path: Path) -> None:
+    steps = ["step:s1", "wait:s2", "step:s3"]
+    winner = stage.begin(steps, tmp_path / "gate")
+    try:
+        loser = stage.play(steps)
+        assert loser is not None
+        assert f"-{winner.pid}-" in loser["refused"]
+        assert "stepwell wait run-1" in loser["refused"]
+        (tmp_path / "gate").write_text("go")
+        out, errors = winner.communicate(timeout=60)
+        assert json.loads(out)["result"]["steps_executed"] == 3, errors
+    finally:
+        winner.kill()
+        winner.communicate()
+    assert stage.lines("execute") == ["s1", "s2", "s3"]
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, -2)])
+def test_a_courteous_signal_hands_the_run_back_and_undoes_nothing(
+    stage: Stage, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = stage.begin(["step:s1", "wait:s2", "step:s3"], tmp_path / "gate")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    engine = Engine(stage.store)
+    row = engine.store.run_get("run-1")
+    engine.stop()
+    assert row is not None
+    assert (row.status, row.owner) == ("interrupted", None)
+    assert stage.lines("rollback") == []
+    found = stage.play(["step:s1", "step:s2", "step:s3"])
+    assert found is not None
+    assert found["result"]["steps_executed"] == 3
+    assert stage.lines("execute") == ["s1", "s2", "s2", "s3"]

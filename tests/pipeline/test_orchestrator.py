@@ -345,7 +345,9 @@ def test_attributes_that_are_no_fields_are_told_of_once(engine: Engine) -> None:
     assert found == [["context_attribute_not_recorded", {"attribute": "stray"}, None]]
 
 
-def test_an_event_is_kept_once_whichever_way_it_came(engine: Engine) -> None:
+def test_an_event_is_kept_once_whichever_way_it_came(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stepwell.pipeline")
+
     def say(context: Context) -> None:
         context.log("one", {"n": 1}, "f")
         context.runtime_ctx.log("two", {"n": 2})

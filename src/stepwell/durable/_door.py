@@ -257,6 +257,8 @@ class Door:
     def note(self, key: str, kind: Any, data: Any) -> None:
         """Let this ride with the run's next commit, secrets masked. ``data``: recordable."""
         life = self._life
+        if life.ended:
+            return  # said by a body that nobody waits for any more
         life.ride((), (Note(key, kind, life.store.now(), self.redactor.redact_json(serde.encode(data))),))
 
     def asked(self, key: str) -> None:

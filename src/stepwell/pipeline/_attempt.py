@@ -38,7 +38,6 @@ class Work:
         self.notes = notes
         self.unit = unit
         self.fields = fields
-        self.voice = Voice(notes, unit.name, unit.weight)
         self.retry = unit.step.retry
         self.timeout = unit.step.timeout
         self.is_async = is_async(unit, "execute")
@@ -138,10 +137,9 @@ class Work:
 
     @contextmanager
     def _linked(self, mine: Fields, attempt: int, port: Any) -> Iterator[None]:
-        link = StepLink(
-            self.door, self.voice, self.unit.key, attempt=attempt, in_loop=self.is_async, over=port.cancelled
-        )
-        with linked(mine.context, link, self.unit.name), speaking(self.voice):
+        voice = Voice(self.notes, self.unit.name, self.unit.weight, port.timed_out)
+        link = StepLink(self.door, voice, self.unit.key, attempt=attempt, in_loop=self.is_async, over=port.cancelled)
+        with linked(mine.context, link, self.unit.name), speaking(voice):
             yield
 
     def _raised(self, error: Exception, made: int, mine: Fields) -> str:
@@ -243,6 +241,7 @@ class Undoing:
         link = StepLink(self._door, voice, "", in_loop=self.is_async, over=port.cancelled)
         with linked(self._fields.context, link, self._unit.name), speaking(voice):
             yield
+        self._notes.flush()
 
 
 def undone(door: Door, fields: Fields, name: str, error: object = None) -> str:

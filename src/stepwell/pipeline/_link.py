@@ -80,17 +80,28 @@ class Notes:
 class Voice:
     """What one step says: `stepwell.pipeline._sink.Sink`."""
 
-    def __init__(self, notes: Notes, step: str = "", weight: float = 0.0) -> None:
+    def __init__(
+        self, notes: Notes, step: str = "", weight: float = 0.0, over: Callable[[], bool] | None = None
+    ) -> None:
         self._notes = notes
+        self._over = over
         self.step = step
         self.weight = weight
 
+    def _unheard(self) -> bool:
+        """Whether this is an attempt whose time was up: what its body still says is dropped."""
+        return self._over is not None and self._over()
+
     def event(self, event: str, data: Mapping[str, Any], file: str | None) -> None:
         """Something happened."""
+        if self._unheard():
+            return
         self._notes.put(self.step, "event", [event, recordable(dict(data)), file])
 
     def progress(self, category: str | None, current: int, total: int, percent: float) -> None:
         """A bar has moved; the overall one with it, if it is the step's own."""
+        if self._unheard():
+            return
         self._notes.rarely(self.step, "bar", category, [category, current, total, percent])
         if self.weight and category == self.step:
             fraction = self._notes.progress.fraction(self.weight * current / total)
@@ -98,6 +109,8 @@ class Voice:
 
     def metrics(self, category: str | None, value: Mapping[str, Any]) -> None:
         """Figures."""
+        if self._unheard():
+            return
         self._notes.rarely(self.step, "metrics", category, [category, recordable(dict(value))])
 
     def masked(self, value: Any) -> Any:

@@ -69,6 +69,18 @@ def quiet() -> Iterator[None]:
         _quiet.reset(token)
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What is logged meanwhile is an event of the run already, and is not to be kept as a line of the step, too."""
+    from stepwell.durable.logger import current_sink  # late: outside of runs nobody needs it
+
+    token = current_sink.set(None)
+    try:
+        yield
+    finally:
+        current_sink.reset(token)
+
+
 def sink_of(runtime: object) -> tuple[Sink | None, bool]:
     """The run that this runtime context speaks for now, and whether what it says is still to be kept."""
     sinks = _bound.get(id(runtime))

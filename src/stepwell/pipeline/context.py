@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from stepwell.pipeline._sink import sink_of
+from stepwell.pipeline._sink import sink_of, unheard
 
 LEVELS = logging.getLevelNamesMapping()
 
@@ -64,7 +65,8 @@ class RuntimeContext:
             if mine:
                 sink.event(event, data, file)
         logger = self.logger if self.logger is not None else logging.getLogger("stepwell.pipeline")
-        logger.log(number, "%s %s%s", event, shown, f" ({file})" if file else "")
+        with unheard() if sink is not None else nullcontext():
+            logger.log(number, "%s %s%s", event, shown, f" ({file})" if file else "")
 
     def log_message(self, text: str, level: str = "info") -> None:
         """The event ``message`` with this text."""
