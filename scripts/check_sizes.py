@@ -21,7 +21,8 @@ LONG_MODULES: dict[str, str] = {
 }
 EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "base", "manager", "managers"}
 GIVEN_NAMES: dict[str, str] = {
-    # "src/stepwell/package/base.py": "which printed interface asks for this name",
+    "src/stepwell/pipeline/steps/base.py": "the printed file tree of pipelines has it",
+    "src/stepwell/pipeline/steps/utils": "the printed file tree of pipelines has it",
 }
 
 

@@ -1,4 +1,4 @@
-"""Write docs/reference/durable.md from the docstrings of all public names; with --check, fail where it differs.
+"""Write the pages of docs/reference that list public names from their docstrings; with --check, fail where one differs.
 
 python scripts/docs_names.py [--check]
 """
@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "durable.md"
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 PARTS = (
     "config", "context", "execution", "retries", "waits", "serdes", "filesystem_serdes", "preview", "exceptions",
     "types", "plugin", "logger", "concurrency.models", "lambda_service",
@@ -24,6 +24,16 @@ MODULES = (
 )  # fmt: skip
 IN_FULL = ("DurableContext", "StepContext", "Engine", "RunHandle", "Pending", "Callback")
 """Classes whose methods stand in the page."""
+PIPELINE = ("stepwell.pipeline", "stepwell.pipeline.steps", "stepwell.pipeline.steps.utils")
+PIPELINE_IN_FULL = (
+    "BaseStep", "StepResult", "BaseStepContext", "StepRegistry", "Orchestrator", "ParallelSteps", "Retry",
+    "RuntimeContext", "StepFailed",
+)  # fmt: skip
+PAGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "durable.md": ("Public names", MODULES, IN_FULL),
+    "pipeline.md": ("Pipelines: public names", PIPELINE, PIPELINE_IN_FULL),
+}
+"""File -> title, modules, classes in full."""
 
 
 def sentence(value: Any) -> str:
@@ -63,31 +73,32 @@ def methods(name: str, cls: type) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page() -> str:
-    """The whole reference."""
-    parts = ["# Public names\n\nMade from the docstrings by `make docs`. A name stands once, where it is first met.\n"]
+def page(title: str, modules: tuple[str, ...], in_full: tuple[str, ...]) -> str:
+    """A whole page."""
+    parts = [f"# {title}\n\nMade from the docstrings by `make docs`. A name stands once, where it is first met.\n"]
     seen: dict[str, Any] = {}
-    for module_name in MODULES:
+    for module_name in modules:
         module = import_module(module_name)
         new = {name: getattr(module, name) for name in sorted(module.__all__) if name != "__version__"}
         new = {name: value for name, value in new.items() if seen.get(name) is not value}
         seen.update(new)
         listed = "\n".join(entry(name, value) for name, value in new.items())
         parts.append(f"## Of `{module_name}`\n\n{listed}\n" if listed else "")
-    parts += [methods(name, seen[name]) for name in IN_FULL]
+    parts += [methods(name, seen[name]) for name in in_full]
     return "\n".join(part for part in parts if part)
 
 
 def main() -> int:
-    """Write the page, or compare it."""
-    text = page()
-    if "--check" in sys.argv:
-        same = PAGE.exists() and PAGE.read_text("utf-8") == text
-        if not same:
-            print(f"{PAGE.name} is not what the docstrings say: run `make docs`", file=sys.stderr)
-        return 0 if same else 1
-    PAGE.write_text(text, "utf-8")
-    return 0
+    """Write the pages, or compare them."""
+    wrong = False
+    for file, (title, modules, in_full) in PAGES.items():
+        text, place = page(title, modules, in_full), REFERENCE / file
+        if "--check" not in sys.argv:
+            place.write_text(text, "utf-8")
+        elif not place.exists() or place.read_text("utf-8") != text:
+            print(f"{file} is not what the docstrings say: run `make docs`", file=sys.stderr)
+            wrong = True
+    return int(wrong)
 
 
 if __name__ == "__main__":

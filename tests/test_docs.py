@@ -33,6 +33,12 @@ def test_every_public_name_is_in_the_reference() -> None:
             assert module.name.removeprefix("stepwell.durable.") in docs_names.PARTS
 
 
+def test_every_public_name_of_pipelines_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "pipeline.md").read_text("utf-8")
+    names = {name for module in docs_names.PIPELINE for name in import_module(module).__all__}
+    assert sorted(name for name in names if f"- `{name}`:" not in text) == []
+
+
 def test_every_public_name_of_the_test_kit_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "reference" / "testing.md").read_text("utf-8")
     assert [name for name in stepwell.testing.__all__ if f"- `{name}`:" not in text] == []
@@ -69,11 +75,13 @@ engine.stop()
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
     """Each block that has a durable function is saved as ``app.py`` and run; what it asks for is answered. The others
-    are run beside the last of them, tests by pytest.
+    are run beside the last of them, tests by pytest; one whose first line names a file is saved as that, too.
     """
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
         command = ["-c", block]
+        if file := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / file[1]).write_text(block)
         if names := re.findall(r"@durable_execution\n(?:async )?def (\w+)", block):
             (tmp_path / "app.py").write_text(block.replace("24 * 3600", "0.01"))  # a day, in real time
             command = ["-c", CALL.format(name=names[-1])]

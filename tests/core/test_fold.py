@@ -184,6 +184,14 @@ def test_a_step_from_start_to_end() -> None:
     assert run.undoable == ["a"]
 
 
+@pytest.mark.parametrize("undo", [False, True])
+def test_a_step_that_failed_may_have_something_to_undo(undo: bool) -> None:
+    run = after(StepStarted(1, "a", 1), StepSucceeded(2, "a", "1", undo=True), StepStarted(3, "b", 1))
+    fold(run, StepFailed(4, "b", ERROR, undo))
+    assert run.undoable == (["a", "b"] if undo else ["a"])
+    assert (run.ops["b"].status, run.ops["b"].undo) == ("failed", undo)
+
+
 def test_a_run_starts_and_ends_once() -> None:
     with pytest.raises(Corrupt, match="starts twice"):
         after(RunStarted(1, "f", "{}"), RunStarted(2, "f", "{}"))

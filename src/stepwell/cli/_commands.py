@@ -64,6 +64,23 @@ def run(target: str, **options: Any) -> int:
 
 
 @stepwell.command()
+@click.argument("target", metavar="FILE.py:FUNCTION")
+@click.option("--input", "text", metavar="JSON|@FILE|-", help="The builder's arguments; default {}.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@_json
+def plan(target: str, text: str | None, as_json: bool) -> int:
+    r"""List the steps of a pipeline and their weights; run nothing.
+
+    \b
+    Example:
+      stepwell plan app.py:build --input '{"folder": "photos"}'
+    """
+    from stepwell.cli._plan import plan as show_plan
+
+    return show_plan(target, text, as_json=as_json)
+
+
+@stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.argument("app", required=False, metavar="[FILE.py]")
 @click.option("--no-wait", is_flag=True, help="End with exit code 5 where the run would wait.")

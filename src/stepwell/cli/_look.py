@@ -23,6 +23,7 @@ from stepwell.client._views import iso
 from stepwell.core import US
 from stepwell.errors import BadArguments
 from stepwell.journal import RunFilter
+from stepwell.runtime._hooks import of_door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +137,10 @@ def logs(run_id: str, step: str | None, *, as_json: bool, store: str | None) -> 
     """``stepwell logs``."""
     with opened(store, write=False) as engine:
         row = engine.find(run_id)
+        events = of_door(row.door, "log_objects")
+        if events is not None:
+            _print_events(events(engine.store, row, step), as_json=as_json)
+            return 0
         lines = _log_lines(engine.store, row, step)
         if as_json:
             write_array(sys.stdout, lines)
@@ -145,6 +150,17 @@ def logs(run_id: str, step: str | None, *, as_json: bool, store: str | None) -> 
             level = LEVELS.get(line["level"], str(line["level"]))
             click.echo(f"{iso(line['at'])} {level} {line['key']}: {line['text']}")
     return 0
+
+
+def _print_events(events: Iterator[dict[str, Any]], *, as_json: bool) -> None:
+    """Events and lines of a door whose steps tell more than lines; for programs one object a line."""
+    for entry in events:
+        if as_json:
+            click.echo(msgspec.json.encode(entry).decode())
+        else:
+            file = f" ({entry['file']})" if entry["file"] else ""
+            data = msgspec.json.encode(entry["data"]).decode()
+            click.echo(f"{entry['time']} {entry['step'] or '-'}: {entry['event']} {data}{file}")
 
 
 def _log_lines(store: Store, row: RunRow, step: str | None) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, print_pieces, stdout_apart
 from stepwell.cli._targets import register_app, target_function
 from stepwell.client import Parked, exit_code, run_json, run_object
+from stepwell.client._handle import SCRIPT_QUEUE
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
 from stepwell.errors import BadArguments, NonDeterminismError, RunError, UsageError
@@ -122,6 +123,7 @@ def resume(run_id: str, app: str | None, options: dict[str, Any]) -> int:
 
 
 def _know(engine: Engine, row: RunRow, app: str | None) -> None:
+    engine.get_run(row.id)._refuse_script(row)
     if app is not None:
         register_app(engine, app)
     elif row.status not in ENDED and row.target and engine.functions.get(row.function) is None:
@@ -141,6 +143,8 @@ def retry(run_id: str, options: dict[str, Any]) -> int:
     with opened(options["store"], write=not options["dry_run"]) as engine:
         row = engine.find(run_id)
         handle = engine.get_run(row.id)
+        if row.door == "pipeline" and row.status == "failed" and handle._undone():
+            return _start_over(engine, row, options)
         if options["dry_run"]:
             run = handle._run
             handle._check_retry(row, run, (*force, *skip, *values), forced=bool(force))
@@ -153,6 +157,16 @@ def retry(run_id: str, options: dict[str, Any]) -> int:
             return handle.retry(force, skip, values)
 
         return driven(engine, row.id, go, as_json=options["as_json"])
+
+
+def _start_over(engine: Engine, row: RunRow, options: dict[str, Any]) -> int:
+    """A pipeline that was rolled back is done anew, as a run of its own."""
+    if options["dry_run"]:
+        return _would(options, "start again, as a new run, what was", row.id, row.function)
+    _know(engine, row, None)
+    known, run_id, life = engine.get_run(row.id)._start_over()
+    say(f"run {row.id} was rolled back; its work is done anew by run {run_id}")
+    return driven(engine, run_id, lambda: engine.drive.until_end(known, run_id, life), as_json=options["as_json"])
 
 
 def fork(run_id: str, options: dict[str, Any]) -> int:
@@ -200,6 +214,9 @@ def cancel(run_id: str, options: dict[str, Any]) -> int:
         if handle.status == "running":
             say(f"run {row.id} was asked to end", f"stepwell wait {row.id}")
             return 0
+        if row.queue == SCRIPT_QUEUE:
+            say(f"run {row.id} will be undone when its script is run again with the same run_id")
+            return PARKED
         if engine.function_for(row) is None:
             engine.drive.leave_to_undo(row)
             say(f"run {row.id} waits for a worker that knows {row.function}", "stepwell worker app.py")
@@ -236,13 +253,42 @@ def _stoppable(engine: Engine, run_id: str) -> Iterator[list[int]]:
             signal.signal(signal.SIGTERM, before)
 
 
+def _say_rollback(engine: Engine, row: RunRow) -> None:
+    """What was undone of a pipeline that failed."""
+    if row.door == "pipeline":
+        for undone in run_object(engine.store, row, tree=False)["rollback"]:
+            say(f"rollback of {undone['step']}: {undone['error'] or undone['status']}")
+
+
+@contextlib.contextmanager
+def _step_lines(*, as_json: bool) -> Iterator[None]:
+    """A line on stderr for each step of a pipeline that ends, where no bar is drawn."""
+    interpreter = sys.modules.get("stepwell.pipeline._interpreter")
+    if interpreter is None or as_json or sys.stderr.isatty():
+        yield
+        return
+
+    def tell(name: str, how: str, percent: int) -> None:
+        click.echo(f"{percent:3d} %  {name}  {how}", err=True)
+
+    interpreter.LISTENERS.append(tell)
+    try:
+        yield
+    finally:
+        interpreter.LISTENERS.remove(tell)
+
+
 def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool) -> int:
     """Drive a run to its end and print its result."""
     value: list[Any] = []
     failed: RunError | NonDeterminismError | None = None
     with _stoppable(engine, run_id) as codes:
         try:
-            with stdout_apart(apart=as_json), live_bar(engine, run_id, wanted=not as_json):
+            with (
+                stdout_apart(apart=as_json),
+                live_bar(engine, run_id, wanted=not as_json),
+                _step_lines(as_json=as_json),
+            ):
                 value.append(go())
         except Parked:
             say(f"run {run_id} waits; it goes on with: stepwell resume {run_id}")
@@ -261,6 +307,7 @@ def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool)
         row = engine.find(run_id)
         failed.exit_code = exit_code(row)
         again = {"failed": "retry", "timed_out": "retry", "blocked": "resume"}.get(row.status)
+        _say_rollback(engine, row)
         steps = [f"stepwell show {run_id}", f"stepwell {again} {run_id}"] if again else [f"stepwell show {run_id}"]
         failed.hint = "\n  ".join(steps)
         raise failed

@@ -13,6 +13,7 @@ from stepwell.cli._errors import say
 from stepwell.cli._tables import painted, print_bar
 from stepwell.client._slim import Tree, slim_state
 from stepwell.client._views import error_of, eta, percent, shown_status, unused_keys, value_of
+from stepwell.runtime._hooks import of_door
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -41,9 +42,14 @@ def show_run(store: Store, row: RunRow) -> None:
     if reason and reason != status:
         click.echo(f"  {reason}")
     print_bar(percent(run), eta(run, store.now()))
-    operations, unused = Tree(run), unused_keys(store, row.rid)
-    for op in operations.top():
-        _print_tree(op, operations, unused, 1)
+    lines = of_door(row.door, "lines")
+    if lines is not None:
+        for line in lines(store, row, painted):
+            click.echo(f"  {line}")
+    else:
+        operations, unused = Tree(run), unused_keys(store, row.rid)
+        for op in operations.top():
+            _print_tree(op, operations, unused, 1)
     for waits, command in waiting_lines(store, run):
         click.echo(f"  {waits}\n    {command}")
     error = error_of(getattr(run.end, "error", None))

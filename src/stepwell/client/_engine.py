@@ -276,7 +276,8 @@ class Engine:
     def _encode(self, function: DurableFunction, value: Any) -> str:
         from stepwell.durable._codec import codec_for
 
-        return codec_for(function.serdes or self._settings.get("serdes"), "").encode(value, "input")
+        event = function.event_of(value)
+        return codec_for(function.serdes or self._settings.get("serdes"), "").encode(event, "input")
 
     def _new(
         self, function: DurableFunction, run_id: str, text: str, tags: Sequence[str], queue: str | None, *,
@@ -289,7 +290,7 @@ class Engine:
         return NewRun(
             run_id,
             function.name,
-            "durable",
+            function.door,
             blake2b(text.encode(), digest_size=16).digest(),
             at,
             queue or function.queue,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepwell.durable._function import DurableFunction, registered
 from stepwell.errors import BadArguments, UsageError
+from stepwell.runtime._hooks import hook
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -82,7 +83,7 @@ class Functions:
                 message = f"no durable function is called {fn!r}; import its module or pass the function itself"
                 raise UsageError(message)
             return found
-        return self.add(fn)
+        return fn if isinstance(fn, DurableFunction) and not fn.listed else self.add(fn)
 
 
 def names_of(name: str) -> list[str]:
@@ -179,13 +180,14 @@ def load_target(target: str) -> DurableFunction:
         message = f"{place} has no {name!r}{hint}"
         raise BadArguments(message)
     if not isinstance(found, DurableFunction):
-        message = f"{target} is a {type(found).__name__}, no durable function; decorate it with @durable_execution"
-        raise BadArguments(message)
+        return hook("target")(found, target)  # type: ignore[no-any-return]
     return found
 
 
 def target_of(function: DurableFunction) -> str | None:
     """Where the function can be found again by another process: ``/path/app.py:handler``."""
+    if not function.listed:
+        return getattr(function, "target", None)
     name = function.func.__qualname__
     place = None if "<locals>" in name else _place(function.func.__code__.co_filename)
     return None if place is None else f"{place}:{name}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from stepwell import serde
 from stepwell.client import _answers
 from stepwell.client._history import aws_events
+from stepwell.client._ids import new_id
 from stepwell.client._none import NONE
 from stepwell.client._operations import operations_of
 from stepwell.client._outcome import Reader, state_of
@@ -17,6 +18,7 @@ from stepwell.errors import BadArguments, ErrorObject, RunHeld, UsageError
 from stepwell.journal import RunFilter
 from stepwell.runtime import CANCEL, encode_cancel
 from stepwell.runtime._api import LifeOver
+from stepwell.runtime._hooks import of_door
 from stepwell.runtime._values import text_of
 from stepwell.serde import to_error_object
 
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 
     from stepwell.client._engine import Engine
     from stepwell.core import RunState
+    from stepwell.durable._function import DurableFunction
     from stepwell.durable.lambda_service import Operation
     from stepwell.journal import RunRow
     from stepwell.runtime import Life
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"})
+SCRIPT_QUEUE = "pipeline-script"
+"""Queue of runs that only their own script drives: no worker serves it."""
 
 
 class RunHandle:
@@ -238,9 +243,17 @@ class RunHandle:
             message = f"run {self.id} has just ended"
             raise UsageError(message)
 
+    def _refuse_script(self, row: RunRow) -> None:
+        """Raise for runs that only their own script can go on with."""
+        if row.queue == SCRIPT_QUEUE and row.status not in ENDED:
+            where = f"the script {row.target}" if row.target else "its script"
+            message = f"run {row.id} goes on when {where} is run again with the same run_id; nobody else continues it"
+            raise UsageError(message)
+
     def resume(self, *, wait: bool = True, no_wait_parked: bool = False) -> Any:
         """Take the run up here and drive it to its end; also a blocked one. Returns its value."""
         row = self._row
+        self._refuse_script(row)
         function = self._engine.function_for(row)
         if function is None:
             message = f"run {self.id} is a run of {row.function}, which this process does not know; give its file"
@@ -269,6 +282,9 @@ class RunHandle:
             RunHeld: somebody else was quicker.
         """
         row, run = self._row, self._run
+        failed = of_door(row.door, "failed_keys")
+        if failed is not None:
+            force = (*force, *failed(self._engine.store, run))
         values = {name: serde.encode(value, place=name) for name, value in (set or {}).items()}
         self._check_retry(row, run, (*force, *skip, *values), forced=bool(force))
         function = self._engine.function_for(row)
@@ -281,6 +297,21 @@ class RunHandle:
             self._engine.drive.keep(function, self.id, life)
             return None
         return self._engine.drive.until_end(function, self.id, life)
+
+    def _undone(self) -> bool:
+        """Whether anything of it was undone."""
+        return any(key.startswith("undo/") for key in self._run.ops)
+
+    def _start_over(self) -> tuple[DurableFunction, str, Life]:
+        """A new run with the recorded input of this one. Raises `UsageError` if its function is not known here."""
+        row, reader = self._row, Reader(self._engine.store)
+        function = self._engine.function_for(row)
+        if function is None:
+            message = f"run {self.id} is a run of {row.function}, which this process does not know; give its file"
+            raise UsageError(message)
+        text, run_id = text_of(cast("Any", reader), self._run.input, "input"), new_id()
+        new = self._engine._new(function, run_id, text, row.tags, row.queue)
+        return function, run_id, self._engine.host.begin(new, DurableProgram(function, row.function), text)
 
     def _reopen(self, row: RunRow, run: RunState, record: Reopened, program: DurableProgram) -> Life:
         host = self._engine.host

@@ -15,6 +15,7 @@ from stepwell.client._slim import Tree, slim_state
 from stepwell.core import US, Op, RunState, progress
 from stepwell.durable._codec import shown_text
 from stepwell.errors import PayloadError
+from stepwell.runtime._hooks import of_door
 from stepwell.runtime._values import text_of
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _head(store: Store, row: RunRow, run: RunState) -> dict[str, Any]:
     """All of a run's object but its tree."""
     status = shown_status(row, dict(store.worker_silence()), store.now())
     end = run.end
-    return {
+    found = {
         "id": row.id,
         "door": row.door,
         "name": row.function,
@@ -163,6 +164,8 @@ def _head(store: Store, row: RunRow, run: RunState) -> dict[str, Any]:
         "wake_at": iso(row.wake_at),
         "callbacks": [{**callback_object(op), "timeout_at": iso(op.timeout_at)} for op in open_callbacks(store, run)],
     }
+    of_its_door = of_door(row.door, "run_object")
+    return found if of_its_door is None else found | of_its_door(store, row)
 
 
 def percent(run: RunState) -> float:

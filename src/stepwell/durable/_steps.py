@@ -63,6 +63,10 @@ class Port:
             raise InvalidStateError(message)
         attempt.scope.life.usable(attempt.scope.branch)
 
+    def timed_out(self) -> bool:
+        """Whether the attempt is over, and its body was left to itself."""
+        return self._attempt.over
+
     def cancelled(self) -> bool:
         """Whether the body should stop."""
         attempt = self._attempt

@@ -12,10 +12,25 @@ _TABLE = {
     "run": "stepwell.client:run",
     "run_async": "stepwell.client:run_async",
     "start": "stepwell.client:start",
+    "target": "stepwell.pipeline._target:function_of",
 }
+
+_DOORS = {"pipeline": "stepwell.pipeline._shown"}
+"""Module by door, with what the door has to say of its runs: durable functions need none.
+
+- ``run_object(store, row) -> dict``: the door's own keys in the one JSON object of a run.
+- ``lines(store, row, painted) -> Iterator[str]``: what `show` prints in place of the tree.
+- ``failed_keys(store, run) -> list[str]``: what failed and is on record as a value; made again by a retry.
+- ``log_objects(store, row, step) -> Iterator[dict]``: what `logs` prints.
+"""
 
 
 def hook(name: str) -> Any:
     """The function behind a hook."""
     module, _, attribute = _TABLE[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def of_door(door: str, name: str) -> Any:
+    """What a door has to say of its runs under this name; None if nothing."""
+    return None if door not in _DOORS else getattr(import_module(_DOORS[door]), name, None)

@@ -35,7 +35,7 @@ from stepwell.runtime._observe import Watch
 from stepwell.runtime._outside import Outside
 from stepwell.runtime._scope import Branch, Scope
 from stepwell.runtime._unused import Asked
-from stepwell.runtime._wait import Wait
+from stepwell.runtime._wait import Wait, wake_each
 
 if TYPE_CHECKING:
     import asyncio
@@ -86,6 +86,8 @@ class Life:
         self.strands: dict[str, Strand] = {}
         """Sync: operations that go on beside the code that began them, by key."""
         self.undos: dict[str, Undo] = {}
+        self.undo_order: Callable[[list[str]], list[str]] = list
+        """For doors whose branches are undone in an order of their own; given last finished first."""
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
         self.look_inside = True
@@ -374,7 +376,7 @@ class Life:
                 wait.wake()
             return
         try:
-            self.loop.call_soon_threadsafe(_wake_each, waits)
+            self.loop.call_soon_threadsafe(wake_each, waits)
         except RuntimeError:
             pass  # the loop is closed: nobody is left to wake
 
@@ -453,8 +455,3 @@ class Life:
     def suspended(self) -> None:
         """`Parked` with release is durable: unwind the frames."""
         self._wake_all()
-
-
-def _wake_each(waits: Sequence[Wait]) -> None:
-    for wait in waits:
-        wait.wake()

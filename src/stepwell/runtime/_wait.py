@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepwell.runtime._scope import Branch
 
@@ -50,3 +50,9 @@ class Wait:
                 self.future.set_result(None)
         elif self.branch.gate is not None:
             self.branch.gate.open()
+
+
+def wake_each(waits: Sequence[Wait]) -> None:
+    """Let these look again."""
+    for wait in waits:
+        wait.wake()

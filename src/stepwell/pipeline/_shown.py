@@ -1,0 +1,133 @@
+"""A pipeline's run for people and programs: its steps, its rollback, its metrics, and what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stepwell import serde
+from stepwell.client._follow import Follower
+from stepwell.client._outcome import Reader
+from stepwell.client._views import iso
+from stepwell.pipeline._book import UNDO, Book
+from stepwell.pipeline._results import split
+from stepwell.runtime._values import text_of
+
+if TYPE_CHECKING:
+    from stepwell.core import RunState
+    from stepwell.journal import Note, RunRow, Store
+
+PAGE = 500
+
+
+def _book(store: Store, run: RunState) -> Book:
+    reader: Any = Reader(store)
+    return Book(run.ops, lambda op: text_of(reader, op.payload, op.key))
+
+
+def failed_keys(store: Store, run: RunState) -> list[str]:
+    """Keys of the steps that failed: they are on record as values, and are to be made again when a run is retried."""
+    return [entry.key for entry in _book(store, run).entries() if not entry.ended.result.success]
+
+
+def planned(store: Store, run: RunState) -> list[tuple[str, str, float]]:
+    """Key, name and weight of each step as the run was planned, members of groups in their place."""
+    from stepwell.core import label
+
+    reader: Any = Reader(store)
+    parts = split(text_of(reader, run.input, "input"))
+    found: list[tuple[str, str, float]] = []
+    for name, weight, *members in serde.decode_lenient(parts["plan"]):
+        if members:
+            found += [(f"{label(name)}/{label(own)}", own, each) for own, each in members[0]]
+        else:
+            found.append((label(name), name, weight))
+    return found
+
+
+def run_object(store: Store, row: RunRow) -> dict[str, Any]:
+    """What a pipeline adds to the one JSON object of its run."""
+    reader: Any = Reader(store)
+    run = Follower(store, row.id, row.rid).look()
+    book, plan = _book(store, run), planned(store, run)
+    shown = msgspec.json.decode(split(text_of(reader, run.input, "input"))["input"])
+    return {
+        "input": shown,
+        "steps": [step_object(book, run, *step) for step in plan],
+        "rollback": list(rollback(book, run)),
+        "metrics": metrics(store, row),
+    }
+
+
+def lines(store: Store, row: RunRow, painted: Callable[[str, str], str]) -> Iterator[str]:
+    """Steps, and below them what the rollback did. ``painted(text, status)`` colours a text."""
+    found = run_object(store, row)
+    for step in found["steps"]:
+        attempts = f"  attempts {step['attempts']}" if step["attempts"] > 1 else ""
+        error = f"  {' '.join(str(step['error']).split())}" if step["error"] else ""
+        yield f"{step['name']}  {painted(step['status'], step['status'])}{attempts}{error}"
+    for undone in found["rollback"]:
+        error = f"  {undone['error']}" if undone["error"] else ""
+        yield f"rollback of {undone['step']}  {undone['status']}{error}"
+
+
+def step_object(book: Book, run: RunState, key: str, name: str, weight: float) -> dict[str, Any]:
+    """One step."""
+    op, ended = run.ops.get(key), book.ended(key)
+    attempts = op.attempt if op is not None else 0
+    if ended is None:
+        status = "running" if op is not None and attempts and run.end is None else "pending"
+        return {"name": name, "status": status, "weight": weight, "attempts": attempts, "data": None, "error": None}
+    result = ended.result
+    status = "skipped" if result.skipped else "succeeded" if result.success else "failed"
+    data = msgspec.json.decode(serde.encode(result.data))
+    error = None if result.success else result.error
+    return {"name": name, "status": status, "weight": weight, "attempts": attempts, "data": data, "error": error}
+
+
+def rollback(book: Book, run: RunState) -> Iterator[dict[str, Any]]:
+    """What was undone, and what is still to be, once the rollback has begun."""
+    done = {key: (name, error) for key, name, error, _ in book.undone()}
+    for name, error in done.values():
+        yield {"step": name, "status": "failed" if error else "done", "error": error}
+    if run.rollback is None or run.end is not None:
+        return
+    for key in reversed(run.undoable):
+        op = run.ops[key]
+        if key not in done and not key.startswith(UNDO):
+            yield {"step": op.name, "status": "pending", "error": None}
+
+
+def metrics(store: Store, row: RunRow) -> dict[str, Any]:
+    """By category, the latest value of each name."""
+    found: dict[str, Any] = {}
+    for note in notes(store, row, "metrics"):
+        category, values = serde.decode_lenient(note.data)
+        found.setdefault(category or "", {}).update(values)
+    return found
+
+
+def notes(store: Store, row: RunRow, kind: str) -> Iterator[Note]:
+    """What a run said of itself."""
+    after = 0
+    while page := store.note_load(row.rid, kind=kind, key=None, after=after, limit=PAGE):
+        after = page[-1][0]
+        for _, note in page:
+            yield note
+
+
+def log_objects(store: Store, row: RunRow, step: str | None = None) -> Iterator[dict[str, Any]]:
+    """Events and logged lines in the order of their time: ``time step event data file``."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    for note in notes(store, row, "event"):
+        event, data, file = serde.decode_lenient(note.data)
+        found.append((note.at, {"step": note.key or None, "event": event, "data": data, "file": file}))
+    for note in notes(store, row, "log"):
+        level, _, text = serde.decode_lenient(note.data)
+        data = {"level": level, "text": text}
+        found.append((note.at, {"step": note.key, "event": "log", "data": data, "file": None}))
+    for at, entry in sorted(found, key=lambda one: one[0]):
+        if step is None or entry["step"] == step:
+            yield {"time": iso(at), **entry}
