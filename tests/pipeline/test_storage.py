@@ -142,7 +142,10 @@ def test_an_id_is_looked_up_in_the_workspace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "spec, text",
     [
-        ({"provider": "ftp"}, "unknown storage provider 'ftp': known are amazon_s3, file_system, local, memory, minio, s3"),
+        (
+            {"provider": "ftp"},
+            "unknown storage provider 'ftp': known are amazon_s3, file_system, local, memory, minio, s3",
+        ),
         ({"provider": "local"}, "a storage of provider 'local' needs location"),
         ({"provider": "s3", "configuration": {}}, "a storage of provider 's3' needs bucket_name"),
         (

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args
@@ -52,11 +55,15 @@ class ActionContext(BaseStepContext):
         """Where ids are looked up."""
         return Workspace.current(self.env)
 
-    def param(self, name: str, default: Any = None) -> Any:
-        """A parameter, with its secrets."""
-        if name not in self.params:
-            return default
-        return revealed({name: self.params[name]}, self.secrets)[name]
+    params_model: ClassVar[type[BaseModel]] = BaseModel
+    """Where defaults of parameters come from that are not given."""
+
+    def param(self, name: str) -> Any:
+        """A parameter, with its secrets; its default if it is not given."""
+        if name in self.params:
+            return revealed({name: self.params[name]}, self.secrets)[name]
+        field_info = self.params_model.model_fields.get(name)
+        return None if field_info is None else field_info.get_default(call_default_factory=True)
 
 
 class BaseAction(ABC, Generic[P]):
@@ -180,8 +187,13 @@ def scratch_folder(context: ActionContext) -> Path:
     return context.workspace.local_folder() / "runs" / run_token(context)
 
 
+def remove_scratch(folder: Path) -> None:
+    """Remove a run's `scratch_folder`, and the folder of such folders when it is empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
+
+
 def run_token(context: ActionContext) -> str:
     """Sixteen hex digits that stand for the run in names of files."""
-    import hashlib
-
     return hashlib.sha256(str(context.run_id or "").encode()).hexdigest()[:16]

@@ -28,7 +28,9 @@ class UploadParams(ActionParams):
     name: str = Field(description="of the upload; the folder of that name in the storage receives the files")
     description: str | None = Field(None, description="free text")
     path: str | None = Field(None, description="the folder with the files, in single-path mode")
-    use_single_path: bool = Field(True, description="one folder with a folder per specification, or a folder each (`assets`)")
+    use_single_path: bool = Field(
+        True, description="one folder with a folder per specification, or a folder each (`assets`)"
+    )
     assets: dict[str, UploadAsset] = Field(
         default_factory=dict, description="specification -> `{path, is_recursive}`, in multi-path mode"
     )
