@@ -117,12 +117,8 @@ class _File:
         if image is None:
             self.reading.losses.lost("label", "labels without an image", f"{self.shown}: {name}")
             return
-        size = entry.get("width"), entry.get("height")
-        if size != (None, None):
-            for value, side in zip(size, ("width", "height"), strict=True):
-                if type(value) is not int or value < 1:
-                    raise Fault(f".{side}", f"expected a number of pixels, got {value!r:.80}")
-            image.known_size = size
+        if entry.get("width") is not None or entry.get("height") is not None:
+            image.known_size = _pixels(entry, "width"), _pixels(entry, "height")
 
     def _annotation(self, entry: dict[str, Any]) -> None:
         image_id, category = _id(entry, "image_id"), _id(entry, "category_id")
@@ -200,6 +196,13 @@ def _id(entry: dict[str, Any], name: str) -> int:
     value = entry.get(name)
     if type(value) is not int:
         raise Fault(f".{name}", f"expected a whole number, got {value!r:.80}")
+    return value
+
+
+def _pixels(entry: dict[str, Any], name: str) -> int:
+    value = entry.get(name)
+    if type(value) is not int or value < 1:
+        raise Fault(f".{name}", f"expected a number of pixels, got {value!r:.80}")
     return value
 
 
