@@ -1,4 +1,7 @@
-"""COCO: one `annotations.json` a split, beside its images. https://cocodataset.org/#format-data"""
+"""COCO: one `annotations.json` a split, beside its images.
+
+https://cocodataset.org/#format-data
+"""
 
 from __future__ import annotations
 

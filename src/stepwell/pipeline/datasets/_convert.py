@@ -12,6 +12,7 @@ from stepwell.errors import BadArguments
 from stepwell.pipeline.datasets import _coco, _dm_v1, _dm_v2, _imagefolder, _pascal, _yolo
 from stepwell.pipeline.datasets._model import SPLITS, Dataset, Image, Kind
 from stepwell.pipeline.datasets._place import check, filled
+from stepwell.pipeline.datasets._reading import Fault, check_label
 from stepwell.pipeline.datasets._report import ConversionReport, Losses
 from stepwell.pipeline.datasets._writing import Writing
 
@@ -119,7 +120,7 @@ def _known(format: DatasetFormat | str) -> DatasetFormat:
 
 def _ordered(dataset: Dataset) -> Dataset:
     """The dataset in the order in which it is written, checked: it may have been made by hand."""
-    classes = set(dataset.classes)
+    labels = set(dataset.classes)
     splits = tuple(split for split in SPLITS if split in dataset.splits)
     if unknown := set(dataset.splits) - set(SPLITS):
         raise BadArguments(f"unknown splits {sorted(unknown)}; there are {', '.join(SPLITS)}")
@@ -131,10 +132,14 @@ def _ordered(dataset: Dataset) -> Dataset:
             raise BadArguments(f"an image cannot be named {image.name!r}")
         for annotation in image.annotations:
             if annotation.label is not None:
-                classes.add(annotation.label)
+                labels.add(annotation.label)
             elif annotation.kind not in (Kind.RELATION, Kind.GROUP):
                 raise BadArguments(f"image {image.name!r} has a {annotation.kind} without a class")
-    return replace(dataset, classes=tuple(sorted(classes)), splits=splits, images=sorted(dataset.images, key=_order))
+    try:
+        classes = tuple(sorted(check_label(label, "") for label in labels))
+    except Fault as fault:
+        raise BadArguments(fault.problem) from fault
+    return replace(dataset, classes=classes, splits=splits, images=sorted(dataset.images, key=_order))
 
 
 def _order(image: Image) -> tuple[int, str]:

@@ -54,12 +54,16 @@ def save(writing: Writing) -> None:
                 used.add(label)
                 writing.annotations += len(members)
                 place = folder / label
-            for image, name in writing.named(members, lambda name: name):
+            for image, name in writing.named(members, _flat if label is None else str):
                 if label is None and "/" in name:  # the folder would be read as a class
                     writing.losses.lost("name", "an image without a class lies in no folder", image.place)
-                    name = name.replace("/", "__")
+                    name = _flat(name)
                 writing.copy(image, place / name)
     writing.classes_lost(used, "ImageFolder has only the classes of images")
+
+
+def _flat(name: str) -> str:
+    return name.replace("/", "__")
 
 
 def _chosen(writing: Writing, image: Image) -> str | None:
@@ -72,8 +76,8 @@ def _chosen(writing: Writing, image: Image) -> str | None:
         chosen, rest = None, [a for a in image.annotations if a is not named[0]]
     else:
         rest = [a for a in image.annotations if a is not chosen]
-    for annotation in rest:
-        writing.losses.lost("annotation", "ImageFolder has one class an image", image.place)
+    if rest:
+        writing.losses.lost("annotation", "ImageFolder has one class an image", image.place, len(rest))
     if chosen is not None:
         writing.attributes_lost(image, chosen, "ImageFolder")
         if chosen.id is not None:

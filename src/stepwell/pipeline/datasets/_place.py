@@ -21,7 +21,7 @@ def filled(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give the folder to fill; on the way out it becomes `target`, on an exception it goes.
 
     Raises:
-        BadArguments: the target is a file or holds something and `overwrite` is false, or another process is writing it.
+        BadArguments: the target is a file, or holds something and `overwrite` is false, or another process writes it.
     """
     target = Path(os.path.realpath(target))
     part, old = (target.with_name(f".{target.name}.{word}") for word in ("part", "old"))
