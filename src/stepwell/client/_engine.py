@@ -289,7 +289,7 @@ class Engine:
         return NewRun(
             run_id,
             function.name,
-            "durable",
+            function.door,
             blake2b(text.encode(), digest_size=16).digest(),
             at,
             queue or function.queue,

@@ -81,7 +81,7 @@ class Functions:
                 message = f"no durable function is called {fn!r}; import its module or pass the function itself"
                 raise UsageError(message)
             return found
-        return self.add(fn)
+        return fn if isinstance(fn, DurableFunction) and not fn.listed else self.add(fn)
 
 
 def names_of(name: str) -> list[str]:
@@ -185,6 +185,8 @@ def load_target(target: str) -> DurableFunction:
 
 def target_of(function: DurableFunction) -> str | None:
     """Where the function can be found again by another process: ``/path/app.py:handler``."""
+    if not function.listed:
+        return getattr(function, "target", None)
     code = function.func.__code__
     if "<locals>" in function.func.__qualname__ or not Path(code.co_filename).is_file():
         return None

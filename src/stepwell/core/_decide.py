@@ -45,6 +45,8 @@ class StepWanted(Wanted, frozen=True):
     """The start is durable before the body, whatever the semantics (process executor)."""
     undo: bool = False
     fingerprint: str | None = None
+    undo_failed: bool = False
+    """Its undo is run where it failed for good, too: what it did until then is to be undone first."""
 
 
 # What to do.

@@ -126,7 +126,7 @@ def _failed(run: RunState, want: StepWanted, attempt: int, failed: Failed, inter
         except Exception as bad:
             error = interrupted(getattr(bad, "error", bad))
     if delay is None:
-        yield Commit((StepFailed(failed.at, want.key, error),))
+        yield Commit((StepFailed(failed.at, want.key, error, want.undo and want.undo_failed),))
     else:
         until = failed.at + round(delay * US)
         yield Park(want, until, (StepRetryPlanned(failed.at, want.key, attempt, until, failed.error),))

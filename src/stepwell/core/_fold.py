@@ -162,6 +162,9 @@ def _step_failed(run: RunState, r: StepFailed) -> None:
     op.status, op.error, op.ended_at = status, r.error, r.at
     run.executing.discard(r.key)
     run.reached.ended(op)
+    if r.undo:
+        op.undo = True
+        run.undoable.append(r.key)
     _finished(run)
 
 

@@ -129,10 +129,11 @@ class StepSucceeded(Record, frozen=True, array_like=True, gc=False, tag=6):
 
 
 class StepFailed(Record, frozen=True, array_like=True, gc=False, tag=7):
-    """The last attempt failed and there will be no other."""
+    """The last attempt failed and there will be no other. ``undo``: rollback has something to undo here, too."""
 
     key: str
     error: ErrorRecord
+    undo: bool = False
 
 
 class StepRetryPlanned(Record, frozen=True, array_like=True, gc=False, tag=8):

@@ -27,6 +27,11 @@ class DurableFunction:
     Made by `durable_execution`. ``name`` is what its runs are recorded under, ``func`` the function itself.
     """
 
+    door = "durable"
+    """What its runs are written as."""
+    listed = True
+    """Whether it can be found by its name: others than the one who made it may drive its runs."""
+
     def __init__(  # the decorator's settings
         self,
         func: Callable[..., Any],
@@ -62,7 +67,8 @@ class DurableFunction:
         self.plain: Callable[..., Any] | None = None
         """The function that is not durable and that this one makes a step of."""
         self.boto3_client = boto3_client
-        _functions[self.name] = self
+        if self.listed:
+            _functions[self.name] = self
 
     @staticmethod
     def _check_kind(func: Any) -> None:

@@ -166,12 +166,13 @@ HotChange = Start | Park | Unpark | Release | End
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something said along the way that replay never asks for: a log line, progress, a heartbeat; which records the
-    code that came to the run's end had no use for (``unused``: a JSON list of keys).
+    """Something said along the way that replay never asks for: a log line, progress, a heartbeat; events, metrics and
+    progress bars of a pipeline's steps (``event``, ``metrics``, ``bar``); which records the code that came to the run's
+    end had no use for (``unused``: a JSON list of keys).
     """
 
     key: str
-    kind: Literal["log", "progress", "heartbeat", "unused"]
+    kind: Literal["log", "progress", "heartbeat", "unused", "event", "metrics", "bar"]
     at: int
     data: str
 

@@ -83,6 +83,8 @@ class Life:
         """Whether this life began with records of operations."""
         self.asked = Asked() if run.ops else None
         self.undos: dict[str, Undo] = {}
+        self.undo_order: Callable[[list[str]], list[str]] = list
+        """For doors whose branches are undone in an order of their own; given last finished first."""
         self.replay_only = False
         """Replay without executing: to find the undo functions of finished steps (durable.md §3.3)."""
         self.look_inside = True

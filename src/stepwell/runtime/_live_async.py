@@ -140,7 +140,7 @@ async def _undo_all(life: Life, outcome: Outcome, error: ErrorRecord | None) -> 
         await discover_async(life)
         life.begin_rollback()
     life.root.open = 1
-    await undo_keys_async(life.root_scope(), to_undo(run))
+    await undo_keys_async(life.root_scope(), life.undo_order(to_undo(run)))
 
 
 async def undo_keys_async(scope: Scope, keys: Sequence[str]) -> None:

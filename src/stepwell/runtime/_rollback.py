@@ -29,7 +29,7 @@ def to_undo(run: RunState, within: str = "") -> list[str]:
     for key in reversed(run.undoable):
         op = run.ops[key]
         undone = run.ops.get(UNDO + key)
-        if key.startswith(inside) and op.status == "succeeded" and (undone is None or not undone.ended):
+        if key.startswith(inside) and op.status in ("succeeded", "failed") and (undone is None or not undone.ended):
             seen.setdefault(key, None)
     return list(seen)
 
@@ -65,7 +65,7 @@ def undo_all(life: Life, outcome: Outcome, error: ErrorRecord | None) -> None:
     if find:
         discover(life)
         life.begin_rollback()
-    undo_keys(life.root_scope(), to_undo(run))
+    undo_keys(life.root_scope(), life.undo_order(to_undo(run)))
 
 
 def undo_plan(life: Life, outcome: Outcome, error: ErrorRecord | None) -> tuple[RollbackStarted | None, bool]:

@@ -210,7 +210,7 @@ class RollbackWatch:
     def see(self, record: AnyRecord) -> None:
         """Take one more record."""
         match record:
-            case StepSucceeded(key=key, undo=True) | Recorded(key=key, undo=True):
+            case StepSucceeded(key=key, undo=True) | StepFailed(key=key, undo=True) | Recorded(key=key, undo=True):
                 self.undoable.pop(key, None)
                 self.undoable[key] = None
             case RollbackStarted():
@@ -235,9 +235,15 @@ class RollbackWatch:
         if key not in order:
             self.say("P6", UNDO + key, "it undoes what has not finished or has no undo")
             return
-        if last is not None and order.index(key) > order.index(last):
+        if last is not None and order.index(key) > order.index(last) and not self._side_by_side(key, last):
             self.say("P6", UNDO + key, f"it was undone after {last}, which had finished before it")
         self.begun.append(key)
+
+    def _side_by_side(self, key: str, other: str) -> bool:
+        """Steps of two branches of one batch: which finished last is chance, and a door may undo them in its order."""
+        parent = parent_of(key)
+        batch = self.keys.ops.get(parent)
+        return batch is not None and batch.kind == "map" and parent == parent_of(other)
 
     def _end(self, end: RunEnd) -> None:
         if self.rollback is not None and OUTCOMES[type(end)] != self.rollback.outcome:
@@ -247,7 +253,7 @@ class RollbackWatch:
         told = _told(end.error)
         for key in self.undoable:
             op, undo = self.keys.ops.get(key), self.keys.ops.get(UNDO + key)
-            if op is None or op.status != "succeeded":
+            if op is None or op.status not in ("succeeded", "failed"):
                 continue
             if undo is None or not undo.ended:
                 state = "was never begun" if undo is None else f"is {undo.status}"

@@ -23,6 +23,9 @@ class Orchestrator(Generic[C]):
             Default: each `execute` is a new run.
         name: of the pipeline; default the class name of the context.
         engine: what the run is kept with; default the store of ``STEPWELL_STORE``.
+
+    Raises:
+        TypeError: the context is no dataclass with the fields of `BaseStepContext`.
     """
 
     def __init__(
@@ -35,10 +38,17 @@ class Orchestrator(Generic[C]):
         name: str | None = None,
         engine: Engine | None = None,
     ) -> None:
+        from stepwell.pipeline.steps.context import BaseStepContext
+
+        given: object = context
+        if not isinstance(given, BaseStepContext) or "__dataclass_fields__" not in vars(type(given)):
+            message = f"context must be a dataclass that extends BaseStepContext, got {type(given).__name__}"
+            raise TypeError(message)
         self.registry = registry
         self.context = context
         self.progress_callback = progress_callback
         self.name = name or type(context).__name__
+        self._given_id = run_id
         self._run_id = run_id
         self._engine = engine
 
@@ -57,10 +67,20 @@ class Orchestrator(Generic[C]):
             StepFailed: a step failed, and what was done was rolled back.
             RunCancelled: the run was cancelled, and what was done was rolled back.
             DuplicateRun: a live process holds the run.
+            BadArguments: a field of the context cannot be recorded; nothing was written.
             JournalError: the store cannot be used; the run goes on when it can.
         """
-        raise NotImplementedError
+        from stepwell.pipeline._execution import Execution, terminable
+
+        with terminable():
+            execution = Execution(self, is_async=False)
+            self._run_id = execution.run_id
+            return execution.go()
 
     async def execute_async(self) -> dict[str, Any]:
-        """As `execute`, for async callers."""
-        raise NotImplementedError
+        """As `execute`, for async callers: async steps run on their loop, others on threads."""
+        from stepwell.pipeline._execution import Execution
+
+        execution = Execution(self, is_async=True)
+        self._run_id = execution.run_id
+        return await execution.go_async()
