@@ -20,11 +20,6 @@ COLLECTION = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STEPWELL_DATA", str(tmp_path / "workspace"))
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     root = tmp_path / "source"

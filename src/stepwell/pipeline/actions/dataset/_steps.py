@@ -24,8 +24,8 @@ PATIENCE = Patience(attempts=3, delay=0.2)
 class _FolderStep(BaseStep[DatasetContext]):
     """A step that makes one folder."""
 
-    name: str
-    progress_weight: float
+    name: str = ""
+    progress_weight: float = 0.0
 
     def begin(self, context: DatasetContext, target: Path) -> Filling:
         """Look at the target, once per run, and remember what has to be taken back."""
