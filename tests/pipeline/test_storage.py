@@ -161,3 +161,11 @@ def test_bad_specs(spec: Any, text: str) -> None:
     with pytest.raises(BadArguments) as caught:
         open_storage(spec)
     assert str(caught.value) == text
+
+
+def test_a_folder_is_claimed_once(storage: Storage) -> None:
+    assert storage.claim("x/y", "mark", b"1") is True
+    assert storage.claim("x/y", "mark", b"2") is False
+    assert storage.claim("x", "mark", b"2") is False
+    assert storage.claim("z", "mark", b"3") is True
+    assert {name: storage.read(name) for name in storage.list()} == {"x/y/mark": b"1", "z/mark": b"3"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -79,6 +81,33 @@ class LocalStorage(Storage):
         """The folder ``prefix`` as a storage of its own."""
         prefix = checked_prefix(prefix)
         return LocalStorage(self.path(prefix) if prefix else self.root, self._token)
+
+    def claim(self, folder: str, marker: str, content: bytes) -> bool:
+        """Make the folder with the file ``marker`` in it, unless it is there."""
+        path = self.path(folder)
+        if path.exists():
+            return False
+        # Filled first, then renamed: a folder without a marker would be nobody's after a kill.
+        part = part_of(path, self._token)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write_whole(part / marker, io.BytesIO(content))
+        try:
+            part.rename(path)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                return False
+            raise
+        sync_folder(path.parent)
+        return True
+
+    def delete_folder(self, folder: str) -> None:
+        """Remove the folder with all that is in it, if it is there."""
+        path = self.path(folder)
+        shutil.rmtree(part_of(path, self._token), ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(path)
 
     def absent_folders(self, targets: Iterable[str]) -> list[str]:
         """Folders that writing these targets would make, outermost first."""

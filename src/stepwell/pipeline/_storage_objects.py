@@ -72,6 +72,21 @@ class ObjectStorage(Storage):
             spooled.flush()
             self._files.put_file(spooled.name, self._path(target))
 
+    def claim(self, folder: str, marker: str, content: bytes) -> bool:
+        """Make the folder with the file ``marker`` in it, unless it is there."""
+        if self.list(folder):
+            return False
+        try:
+            self._files.pipe_file(self._path(f"{folder}/{marker}"), content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def delete_folder(self, folder: str) -> None:
+        """Remove the folder with all that is in it, if it is there."""
+        for target in self.list(folder):
+            self.delete(target)
+
     def below(self, prefix: str) -> ObjectStorage:
         """The folder ``prefix`` as a storage of its own."""
         prefix = checked_prefix(prefix)

@@ -105,6 +105,16 @@ class Storage(ABC):
     def below(self, prefix: str) -> Storage:
         """The folder ``prefix`` as a storage of its own."""
 
+    @abstractmethod
+    def claim(self, folder: str, marker: str, content: bytes) -> bool:
+        """Make the folder with the file ``marker`` in it, unless it is there. Returns whether it was made; of several
+        that try at once, one makes it.
+        """
+
+    @abstractmethod
+    def delete_folder(self, folder: str) -> None:
+        """Remove the folder with all that is in it, if it is there."""
+
     def absent_folders(self, targets: Iterable[str]) -> list[str]:
         """Folders that writing these targets would make, outermost first; ``""`` is the root. None where a folder is
         no thing of its own.

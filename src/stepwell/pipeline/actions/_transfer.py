@@ -117,6 +117,8 @@ def patiently(call: Callable[[], R], patience: Patience) -> R:
 
 def is_passing(error: Exception) -> bool:
     """Whether another attempt may go well."""
+    if isinstance(error, FileNotFoundError):  # what is not there does not come by waiting
+        return False
     return isinstance(error, OSError) or any(kind.__name__ in _CONNECTION_ERRORS for kind in type(error).__mro__)
 
 

@@ -56,7 +56,7 @@ def _send_all(context: UploadContext, storage: Storage, plan: Mapping[str, Any])
             return send(storage, item, patience)
         except Exception as error:
             # Recorded as an outcome: after a resume the same units are left out.
-            if skip and is_passing(error):
+            if skip and (is_passing(error) or isinstance(error, OSError)):
                 return {"error": str(error) or type(error).__name__}
             raise
 
