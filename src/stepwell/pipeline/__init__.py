@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell.pipeline.context import RuntimeContext as RuntimeContext
+    from stepwell.pipeline.plugins import run_plugin as run_plugin
     from stepwell.pipeline.steps.base import BaseStep as BaseStep
     from stepwell.pipeline.steps.base import Retry as Retry
     from stepwell.pipeline.steps.base import StepResult as StepResult
@@ -33,6 +34,7 @@ _NAMES = {
     "StepResult": "steps.base",
     "TimingStep": "steps.utils.timing",
     "ValidationStep": "steps.utils.validation",
+    "run_plugin": "plugins",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "StepResult",
     "TimingStep",
     "ValidationStep",
+    "run_plugin",
 ]
 
 
