@@ -123,7 +123,7 @@ def test_what_names_a_local_folder(tmp_path: Path) -> None:
         storage = open_storage(spec)
         assert isinstance(storage, LocalStorage)
         assert storage.root == tmp_path.resolve()
-    assert open_storage(storage) is storage
+        assert open_storage(storage) is storage
 
 
 def test_an_id_is_looked_up_in_the_workspace(tmp_path: Path) -> None:

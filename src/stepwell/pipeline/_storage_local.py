@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -109,7 +109,7 @@ class LocalStorage(Storage):
         if path.exists():
             shutil.rmtree(path)
 
-    def absent_folders(self, targets: Iterable[str]) -> list[str]:
+    def absent_folders(self, targets: Iterable[str]) -> Sequence[str]:
         """Folders that writing these targets would make, outermost first."""
         absent = set() if self.root.exists() else {""}
         for target in targets:

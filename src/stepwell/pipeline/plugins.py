@@ -75,7 +75,7 @@ def find_action(plugin: str, action: str) -> type[BaseAction[Any]]:
         raise UsageError(message)
     place, folder = found[action]
     if not isinstance(place, str):
-        return place
+        return _checked(place, repr(place))
     module, _, name = place.partition(":")
     with _first_on_path(folder):
         _forget_namesake(module, folder)

@@ -11,7 +11,7 @@ import io
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any, BinaryIO, cast
@@ -115,13 +115,13 @@ class Storage(ABC):
     def delete_folder(self, folder: str) -> None:
         """Remove the folder with all that is in it, if it is there."""
 
-    def absent_folders(self, targets: Iterable[str]) -> list[str]:
+    def absent_folders(self, targets: Iterable[str]) -> Sequence[str]:
         """Folders that writing these targets would make, outermost first; ``""`` is the root. None where a folder is
         no thing of its own.
         """
-        return []
+        return ()
 
-    def remove_folders(self, folders: Iterable[str]) -> None:
+    def remove_folders(self, folders: Iterable[str]) -> None:  # noqa: B027  # where folders are no things, this is it
         """Remove those of these folders that are empty, innermost first."""
 
 

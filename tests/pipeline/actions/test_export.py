@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -159,7 +159,7 @@ def test_an_item_that_raises_is_a_failed_item(tmp_path: Path, engine: Engine, wo
 
 
 class Own(DefaultExportAction):
-    items: list[dict[str, Any]] = []
+    items: ClassVar[list[dict[str, Any]]] = []
 
     def get_filtered_results(self, filters: Any) -> tuple[Iterable[dict[str, Any]], int]:
         return iter(self.items), len(self.items)

@@ -63,19 +63,19 @@ def test_the_built_in_actions(tmp_path: Path, engine: Engine) -> None:
 
 
 def test_what_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="^Plugin 'no_such_plugin' not found; there are builtin"):
+    with pytest.raises(UsageError, match=r"^Plugin 'no_such_plugin' not found; there are builtin"):
         run_plugin("no_such_plugin", "upload")
     with pytest.raises(UsageError) as caught:
         run_plugin("builtin", "nope")
     text = "Action 'nope' not found; plugin 'builtin' has add_task_data, dataset, export, train, upload"
     assert str(caught.value) == text
     (tmp_path / "config.yaml").write_text("actions: [1]")
-    with pytest.raises(UsageError, match="config.yaml: expected actions: "):
+    with pytest.raises(UsageError, match=r"config\.yaml: expected actions: "):
         run_plugin(str(tmp_path), "x")
 
 
 @pytest.mark.parametrize("place", ["no_such_module_at_all:X", "json:loads"])
 def test_an_entry_that_is_no_action(place: Any, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f'actions: {{x: {{entrypoint: "{place}"}}}}')
-    with pytest.raises(UsageError, match="not found|is no action"):
+    with pytest.raises(UsageError, match=r"not found|is no action"):
         run_plugin(str(tmp_path), "x")

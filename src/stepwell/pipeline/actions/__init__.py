@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from stepwell.pipeline.actions.export import BaseExportAction as BaseExportAction
     from stepwell.pipeline.actions.export import DefaultExportAction as DefaultExportAction
     from stepwell.pipeline.actions.export import ExportContext as ExportContext
-    from stepwell.pipeline.actions.export import ExportParams as ExportParams
     from stepwell.pipeline.actions.export import Exporter as Exporter
+    from stepwell.pipeline.actions.export import ExportParams as ExportParams
     from stepwell.pipeline.actions.train import BaseTrainAction as BaseTrainAction
     from stepwell.pipeline.actions.train import BaseTrainParams as BaseTrainParams
     from stepwell.pipeline.actions.train import TrainContext as TrainContext

@@ -20,7 +20,7 @@ class ActionParams(BaseModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
-def checked_params(model: type[BaseModel], given: Mapping[str, Any] | BaseModel | None) -> BaseModel:
+def checked_params(model: type[BaseModel], given: Any) -> BaseModel:
     """The parameters as the model has them.
 
     Raises:
@@ -32,7 +32,7 @@ def checked_params(model: type[BaseModel], given: Mapping[str, Any] | BaseModel 
         given = given.model_dump()
     if given is None:
         given = {}
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping):  # what callers pass is not what annotations say
         message = f"params must be a mapping or {model.__name__}, got {type(given).__name__}"
         raise BadArguments(message)
     try:

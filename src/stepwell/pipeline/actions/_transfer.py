@@ -87,7 +87,11 @@ def make_plan(
         message = f"exists with different content: {', '.join(refused)}"
         raise TransferRefused(message)
     also = list(also)
-    return {"items": items, "folders": storage.absent_folders([*(target for _, target in files), *also]), "also": also}
+    return {
+        "items": items,
+        "folders": list(storage.absent_folders([*(target for _, target in files), *also])),
+        "also": also,
+    }
 
 
 def send(storage: Storage, item: Mapping[str, Any], patience: Patience) -> dict[str, Any]:

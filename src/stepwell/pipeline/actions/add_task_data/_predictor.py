@@ -37,7 +37,8 @@ def load_predictor(context: AddTaskDataContext) -> Callable[[dict[str, Any]], An
             message = f"predictor {place!r}: {module} has no function or class {name!r}"
             raise BadArguments(message)
         if inspect.isclass(found):
-            found = found(model=context.model_path or None, **context.param("predictor_params"))
+            kind: Any = found
+            found = kind(model=context.model_path or None, **context.param("predictor_params"))
             if not callable(found):
                 message = f"predictor {place!r}: its objects cannot be called"
                 raise BadArguments(message)

@@ -14,8 +14,8 @@ from stepwell.pipeline.steps.registry import StepRegistry
 
 
 class DatasetAction(BaseAction[P]):
-    """Fetches a data set (``operation='download'``), or converts one (``'convert'``): the one that is fetched first when
-    ``dataset`` is given, else the one at ``path``. A failure leaves the folders as they were.
+    """Fetches a data set (``operation='download'``), or converts one (``'convert'``): the one that is fetched first
+    when ``dataset`` is given, else the one at ``path``. A failure leaves the folders as they were.
 
     `execute` returns, besides the summary, ``path``, ``format``, ``config_path``, ``source_path``, ``count`` (images),
     ``is_categorized`` and ``losses``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stepwell.errors import BadArguments
 from stepwell.pipeline.actions._folders import Filling
@@ -15,33 +15,34 @@ from stepwell.pipeline.actions.dataset._context import DatasetContext, DatasetOp
 from stepwell.pipeline.steps.base import BaseStep, StepResult
 from stepwell.pipeline.storage import Storage
 
+D = TypeVar("D", bound=DatasetContext)
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 SPLITS = ("train", "valid", "test")
 WORKERS = 8
 PATIENCE = Patience(attempts=3, delay=0.2)
 
 
-class _FolderStep(BaseStep[DatasetContext]):
+class _FolderStep(BaseStep[D]):
     """A step that makes one folder."""
 
     name: str = ""
     progress_weight: float = 0.0
 
-    def begin(self, context: DatasetContext, target: Path) -> Filling:
+    def begin(self, context: D, target: Path) -> Filling:
         """Look at the target, once per run, and remember what has to be taken back."""
         overwrite = bool(context.param("overwrite"))
         fact = context.once("folder", lambda: asdict(Filling.begun(target, run_token(context), overwrite=overwrite)))
         context.folders = {**context.folders, self.name: fact}
         return Filling(**fact)
 
-    def rollback(self, context: DatasetContext, result: StepResult) -> None:
+    def rollback(self, context: D, result: StepResult) -> None:
         """Delete what was made, and put back what was there."""
         fact = context.folders.get(self.name)
         if fact is not None:
             Filling(**fact).take_back()
 
 
-class ExportDatasetStep(_FolderStep):
+class ExportDatasetStep(_FolderStep[D]):
     """Copies a data set from where it is kept to ``<output_dir>/dm``.
 
     Args:
@@ -52,7 +53,7 @@ class ExportDatasetStep(_FolderStep):
         self.name = "dataset"
         self.progress_weight = progress_weight
 
-    def execute(self, context: DatasetContext) -> StepResult:
+    def execute(self, context: D) -> StepResult:
         """Fails when there is no such data set, or the target is not empty."""
         given = context.param("dataset")
         if given is None or given == "":
@@ -71,8 +72,9 @@ class ExportDatasetStep(_FolderStep):
         return StepResult(data={"path": str(target), "files": len(files), "count": context.count})
 
 
-class ConvertDatasetStep(_FolderStep):
-    """Writes the data set of the context, or that of ``params['path']``, in another format to ``<output_dir>/<format>``.
+class ConvertDatasetStep(_FolderStep[D]):
+    """Writes the data set of the context, or that of ``params['path']``, in another format to
+    ``<output_dir>/<format>``.
 
     Args:
         target_format: as `stepwell.pipeline.datasets.DatasetFormat` has it.
@@ -86,7 +88,7 @@ class ConvertDatasetStep(_FolderStep):
         self.target_format = target_format
         self.source_format = source_format
 
-    def execute(self, context: DatasetContext) -> StepResult:
+    def execute(self, context: D) -> StepResult:
         """Fails when there is nothing to convert, or the target is not empty."""
         from stepwell.pipeline.datasets import load, save
 
@@ -120,7 +122,7 @@ class ConvertDatasetStep(_FolderStep):
             context.log("conversion_losses", {"losses": context.losses})
         return StepResult(data={"path": str(target), "count": report.images, "annotations": report.annotations})
 
-    def _source(self, context: DatasetContext) -> str:
+    def _source(self, context: D) -> str:
         if context.data_path:
             return context.data_path
         path = context.param("path")
@@ -156,7 +158,7 @@ def _download(context: DatasetContext, source: Storage, files: Sequence[str], pa
         stop=lambda: context.cancelled,
     )
     for file, error in failed:
-        message = f"{file}: {error or type(error).__name__}"
+        message = f"{file}: {str(error) or type(error).__name__}"
         raise OSError(message) from error
     if len(done) < len(files):
         raise InterruptedError("cancelled")

@@ -14,7 +14,6 @@ from stepwell.pipeline.actions._items import read_items
 from stepwell.pipeline.actions.action import BaseAction, P
 from stepwell.pipeline.actions.export._context import ExportContext, ExportParams
 from stepwell.pipeline.actions.export._exporter import Exporter
-
 from stepwell.pipeline.actions.export._steps import (
     ConvertDataStep,
     FetchResultsStep,

@@ -37,7 +37,7 @@ class InitializeStep(BaseStep[ExportContext]):
         root = context.param("path")
         wanted = f"{root}/{context.param('name')}" if root else context.param("name")
         context.path_root = root
-        absent = context.once("folders", lambda: storage.absent_folders([f"{wanted}/{MARKER}"]))
+        absent = context.once("folders", lambda: list(storage.absent_folders([f"{wanted}/{MARKER}"])))
         folder = claim_folder(storage, wanted, str(context.run_id))
         # Of the folder itself its marker tells; only what is above it has to be remembered.
         context.absent_folders = [name for name in absent if name != wanted]
@@ -179,8 +179,8 @@ class SaveFilesStep(BaseStep[ExportContext]):
         context.errors_json, context.errors_original = errors_json, errors_original
         context.exported_count, context.failed_count = len(items) - failed, failed
         if items and failed == len(items):
-            error = (errors_json or errors_original)[0][1]
-            return StepResult(success=False, error=f"all {len(items)} items failed: {error}")
+            first = (errors_json or errors_original)[0][1]
+            return StepResult(success=False, error=f"all {len(items)} items failed: {first}")
         return StepResult(data={"exported": context.exported_count, "failed": failed})
 
     def rollback(self, context: ExportContext, result: StepResult) -> None:

@@ -24,7 +24,7 @@ class BaseTrainParams(BaseModel):
 
 @dataclass
 class TrainContext(DatasetContext):
-    """Shared state of a training: besides the data set's fields
+    """Shared state of a training, besides the data set's fields.
 
     Args:
         model_path: the file or folder that the training made.

@@ -59,7 +59,7 @@ class UploadModelStep(BaseStep[TrainContext]):
         context.model_id = f"{source.stem}-{run_token(context)[:8]}"
         files = _files(source)
         targets = {f"models/{context.model_id}/{name}": path for name, path in files.items()}
-        absent: list[str] = context.once("folders", lambda: storage.absent_folders([*targets, "models/x"]))
+        absent: list[str] = context.once("folders", lambda: list(storage.absent_folders([*targets, "models/x"])))
         result = StepResult(rollback_data={"model": context.model_id, "folders": absent})
         total = len(targets)
         try:

@@ -72,7 +72,7 @@ def _send_all(context: UploadContext, storage: Storage, plan: Mapping[str, Any])
     )
     if failed:
         context.set_metrics({"stand_by": total - len(done) - len(failed), "success": len(done), "failed": len(failed)})
-        texts = [f"{item['target']}: {error or type(error).__name__}" for item, error in failed]
+        texts = [f"{item['target']}: {str(error) or type(error).__name__}" for item, error in failed]
         return f"{len(failed)} of {total} files failed: {'; '.join(texts)}"
     if len(done) < total:
         return "cancelled"

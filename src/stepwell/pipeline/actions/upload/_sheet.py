@@ -42,7 +42,7 @@ def read_sheet(path: Path) -> list[tuple[str, dict[str, str]]]:
     except (BadSheet, MissingExtra):
         raise
     except Exception as error:
-        message = f"{path.name}: {error or type(error).__name__}"
+        message = f"{path.name}: {str(error) or type(error).__name__}"
         raise BadSheet(message) from error
     if not rows:
         message = f"{path.name}: it is empty"

@@ -66,7 +66,7 @@ def normal_specifications(collection: Mapping[str, Any] | None, assets: Iterable
     listed = collection.get("file_specifications")
     if not isinstance(listed, list) or not listed:
         raise Refused(["the data collection has no file_specifications"])
-    result = []
+    result: list[dict[str, Any]] = []
     problems = []
     for item in listed:
         name = item.get("name") if isinstance(item, Mapping) else None

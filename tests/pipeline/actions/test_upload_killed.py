@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("upload_process.py")
+FILES = 3
+MOMENTS = [f"{moment}:{number}" for number in range(1, FILES + 1) for moment in ("before", "after")]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for number in range(FILES):
+        (folder / f"{number}.bin").write_bytes(bytes([number]) * 1000)
+    return folder
+
+
+def start(tmp_path: Path, kill: str, *more: str) -> subprocess.CompletedProcess[str]:
+    names = ("runs.db", "source", "target", "ledger")
+    command = [sys.executable, str(PROGRAM), *(str(tmp_path / name) for name in names), kill, *more]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+
+
+def sent(tmp_path: Path) -> Counter[str]:
+    ledger = tmp_path / "ledger"
+    return Counter(ledger.read_text().split()) if ledger.exists() else Counter()
+
+
+@pytest.mark.parametrize("kill", MOMENTS)
+def test_a_killed_upload_goes_on(kill: str, source: Path, tmp_path: Path) -> None:
+    """§11.7, with a real process: what is on record is not sent again; what was cut off is, and only that."""
+    moment, number = kill.split(":")
+    assert start(tmp_path, kill).returncode == -signal.SIGKILL
+    recorded = int(number) - 1
+    before = sent(tmp_path)
+    again = start(tmp_path, "-")
+    assert (again.returncode, again.stdout) == (0, f"{FILES}\n"), again.stderr
+    counts = sent(tmp_path)
+    first = [f"up/file/{n}.bin" for n in range(recorded)]
+    assert {name: counts[name] for name in first} == dict.fromkeys(first, 1)
+    assert sum(counts.values()) == FILES + (moment == "after")
+    assert len(before) == recorded + (moment == "after")
+    names = sorted(path.relative_to(tmp_path / "target").as_posix() for path in (tmp_path / "target").rglob("*.*"))
+    assert names == ["up/data_units/killed.jsonl", *(f"up/file/{n}.bin" for n in range(FILES))]
+
+
+@pytest.mark.parametrize("kill", ["before:2", "after:2"])
+def test_a_killed_upload_that_fails_later_leaves_nothing(kill: str, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "target" / "up").mkdir(parents=True)
+    (tmp_path / "target" / "up" / "mine").write_text("1")
+    assert start(tmp_path, kill, "fail").returncode == -signal.SIGKILL
+    again = start(tmp_path, "-", "fail")
+    assert again.stdout == "Step 'last' failed: no\n", again.stderr
+    assert [path.relative_to(tmp_path / "target").as_posix() for path in (tmp_path / "target").rglob("*")] == [
+        "up",
+        "up/mine",
+    ]
