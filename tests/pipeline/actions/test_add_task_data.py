@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from stepwell.client import Engine
+from stepwell.errors import RunCancelled
+from stepwell.pipeline._storage_local import LocalStorage
 from stepwell.pipeline.actions import AddTaskDataAction, AddTaskDataMethod, AddTaskDataParams
 from stepwell.pipeline.actions.add_task_data import AddTaskDataContext
 from stepwell.pipeline.steps import BaseStep, StepFailed, StepRegistry, StepResult
@@ -208,3 +210,32 @@ def test_annotations_that_cannot_be_used(
     with pytest.raises(StepFailed) as caught:
         AddTaskDataAction({"project": 9, "path": str(tmp_path / name)}, engine=engine).execute()
     assert str(caught.value) == f"Step 'validate_file' failed: {problem}"
+
+
+class Cut(BaseException):
+    """What ends a process, as far as a run can tell."""
+
+
+def test_a_run_that_was_cut_off_and_cancelled_changes_nothing(
+    params: dict[str, Any], tasks: Path, workspace: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(tasks)
+    real = LocalStorage.write
+    written: list[str] = []
+
+    def write(self: LocalStorage, target: str, content: bytes) -> str:
+        if written:
+            raise Cut
+        written.append(target)
+        return real(self, target, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "write", write)
+        with pytest.raises(Cut):
+            AddTaskDataAction(params, run_id="cut", engine=engine).execute()
+    assert contents(tasks) != before
+    engine.get_run("cut").cancel()
+    with pytest.raises(RunCancelled):
+        AddTaskDataAction(params, run_id="cut", engine=engine).execute()
+    assert contents(tasks) == before
+    assert not (workspace / "runs").exists()

@@ -57,8 +57,18 @@ def test_a_killed_upload_that_fails_later_leaves_nothing(kill: str, source: Path
     (tmp_path / "target" / "up" / "mine").write_text("1")
     assert start(tmp_path, kill, "fail").returncode == -signal.SIGKILL
     again = start(tmp_path, "-", "fail")
-    assert again.stdout == "Step 'last' failed: no\n", again.stderr
+    assert again.stdout == "StepFailed Step 'last' failed: no\n", again.stderr
     assert [path.relative_to(tmp_path / "target").as_posix() for path in (tmp_path / "target").rglob("*")] == [
         "up",
         "up/mine",
     ]
+
+
+@pytest.mark.parametrize("kill", ["before:2", "after:2"])
+def test_a_killed_upload_that_is_cancelled_leaves_nothing(kill: str, source: Path, tmp_path: Path) -> None:
+    """The step that was cut off has no result of its own; what it made goes all the same."""
+    assert start(tmp_path, kill).returncode == -signal.SIGKILL
+    again = start(tmp_path, "-", "cancel")
+    assert again.stdout.startswith("RunCancelled"), again.stderr
+    assert not (tmp_path / "target").exists()
+    assert not (tmp_path / "workspace" / "runs").exists()

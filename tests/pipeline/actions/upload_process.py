@@ -1,9 +1,10 @@
 """An upload in a process of its own, killed where the test says.
 
-    python upload_process.py STORE SOURCE TARGET LEDGER KILL [fail]
+    python upload_process.py STORE SOURCE TARGET LEDGER KILL [fail | cancel]
 
 KILL is ``before:N`` or ``after:N``: the process kills itself in front of, or behind, the sending of the Nth file; or
-``-``. The ledger gets a line for each file sent. With ``fail`` a step behind the upload fails.
+``-``. The ledger gets a line for each file sent. With ``fail`` a step behind the upload fails, with
+``cancel`` the run is cancelled before it is taken up.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.client import Engine
+from stepwell.errors import RunCancelled
 from stepwell.pipeline._storage_local import LocalStorage
 from stepwell.pipeline.actions.upload import BaseUploadAction, UploadContext, UploadParams
 from stepwell.pipeline.steps import BaseStep, StepFailed, StepRegistry, StepResult
@@ -55,10 +57,12 @@ def main() -> None:
     LocalStorage.upload = upload  # type: ignore[method-assign]
     params = {"name": "up", "path": source, "storage": target, "upload_max_workers": 1}
     with Engine(f"sqlite:///{store}") as engine:
+        if "cancel" in sys.argv:
+            engine.get_run("killed").cancel()
         try:
             print(Upload(params, run_id="killed", engine=engine).execute()["uploaded_files"])
-        except StepFailed as error:
-            print(error)
+        except (StepFailed, RunCancelled) as error:
+            print(type(error).__name__, error)
 
 
 if __name__ == "__main__":

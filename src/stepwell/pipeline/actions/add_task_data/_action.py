@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from stepwell.pipeline.actions.action import BaseAction, P
+from stepwell.pipeline.actions.action import BaseAction, P, remove_scratch
 from stepwell.pipeline.actions.add_task_data._context import AddTaskDataContext, AddTaskDataMethod, AddTaskDataParams
 from stepwell.pipeline.actions.add_task_data._steps import (
     FormatResultsStep,
@@ -58,6 +59,11 @@ class AddTaskDataAction(BaseAction[P]):
         """What goes into the task for what the predictor said of it. Here: the same."""
         result: dict[str, Any] = prediction
         return result
+
+    def finished(self, context: AddTaskDataContext) -> None:
+        """Remove the run's temporary folder."""
+        if context.temp_folder:
+            remove_scratch(Path(context.temp_folder))
 
     def result(self, context: AddTaskDataContext) -> dict[str, Any]:
         """What `execute` returns besides the summary."""

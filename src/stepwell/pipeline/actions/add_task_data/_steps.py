@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from stepwell.errors import BadArguments
 from stepwell.pipeline._storage_spec import resolve
 from stepwell.pipeline._workspace import is_place
 from stepwell.pipeline.actions._transfer import Patience, patiently
+from stepwell.pipeline.actions.add_task_data._changes import apply_change, keep_plan, kept_plan, make_change, take_back
 from stepwell.pipeline.actions.add_task_data._context import AddTaskDataContext, tasks_folder, wanted_tasks
 from stepwell.pipeline.actions.add_task_data._predictor import find_model, load_predictor
 from stepwell.pipeline.actions.add_task_data._reading import read_annotations
@@ -93,7 +93,8 @@ class ProcessTasksStep(BaseStep[AddTaskDataContext]):
         return _processed(context)
 
     def rollback(self, context: AddTaskDataContext, result: StepResult) -> None:
-        """Forget the data."""
+        """Forget the data; first take back an upload that was cut off in its middle."""
+        take_back(context, kept_plan(context))
         context.task_data = {}
 
 
@@ -156,7 +157,8 @@ class FormatResultsStep(BaseStep[AddTaskDataContext]):
         return _processed(context)
 
     def rollback(self, context: AddTaskDataContext, result: StepResult) -> None:
-        """Forget the data."""
+        """Forget the data; first take back an upload that was cut off in its middle."""
+        take_back(context, kept_plan(context))
         context.task_data = {}
 
 
@@ -178,12 +180,13 @@ class UploadAnnotationsStep(BaseStep[AddTaskDataContext]):
         folder = tasks_folder(context)
         targets = _targets(folder)
         changed: list[dict[str, Any]] = context.once(
-            "plan", lambda: [_change(folder, targets, task_id, data) for task_id, data in context.task_data.items()]
+            "plan", lambda: [make_change(folder, targets, task_id, data) for task_id, data in context.task_data.items()]
         )
         context.changed = changed
+        keep_plan(context, changed)
         for number, change in enumerate(changed, 1):
             try:
-                patiently(lambda change=change: _apply(folder, change), PATIENCE)  # type: ignore[misc]
+                patiently(lambda change=change: apply_change(folder, change), PATIENCE)  # type: ignore[misc]
                 context.success_count += 1
             except Exception as error:
                 context.fail(change["task_id"], str(error) or type(error).__name__)
@@ -199,17 +202,7 @@ class UploadAnnotationsStep(BaseStep[AddTaskDataContext]):
 
     def rollback(self, context: AddTaskDataContext, result: StepResult) -> None:
         """Put back the exact former bytes. What somebody else has changed since is left as it is, and reported."""
-        folder = tasks_folder(context)
-        problems = []
-        for change in result.rollback_data.get("changed") or context.changed:
-            target = change["target"]
-            found = folder.read(target) if folder.exists(target) else b""
-            if _digest(found) == change["checksum"]:
-                folder.write(target, change["former"])
-            elif found != change["former"]:
-                problems.append(f"{target} was changed by somebody else and is left as it is")
-        if problems:
-            raise OSError("; ".join(problems))
+        take_back(context, result.rollback_data.get("changed") or context.changed)
 
 
 def _processed(context: AddTaskDataContext) -> StepResult:
@@ -278,36 +271,3 @@ def _targets(folder: Storage) -> dict[str, str]:
             if isinstance(task, dict):
                 found[str(task.get("id", target.removesuffix(".json")))] = target
     return found
-
-
-def _change(folder: Storage, targets: dict[str, str], task_id: str, data: Any) -> dict[str, Any]:
-    target = targets[task_id]
-    former = folder.read(target)
-    return {
-        "task_id": task_id,
-        "target": target,
-        "former": former,
-        "data": data,
-        "checksum": _digest(_changed(former, data)),
-    }
-
-
-def _changed(former: bytes, data: Any) -> bytes:
-    task = json.loads(former)
-    task["annotations"] = data
-    task["status"] = "submitted"
-    return (json.dumps(task, ensure_ascii=False, indent=2) + "\n").encode()
-
-
-def _apply(folder: Storage, change: dict[str, Any]) -> None:
-    found = folder.read(change["target"])
-    if _digest(found) == change["checksum"]:
-        return
-    if found != change["former"]:
-        message = f"{change['target']} was changed by somebody else"
-        raise ValueError(message)
-    folder.write(change["target"], _changed(found, change["data"]))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
