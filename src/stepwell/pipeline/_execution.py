@@ -54,7 +54,8 @@ class Execution:
         self.function = PipelineFunction(self._begin, orchestrator.name, is_async=is_async, target=target)
         self.run_id, self._life, started = take_up(self.engine, self.function, event, orchestrator._given_id)
         self.memory.fresh = started
-        self._drove = self._life is not None
+        self._drove = False
+        """Whether the handler was called, and the context is where it left it."""
 
     def _begin(self, _event: str, handler: Any) -> Interpreter:
         self._drove = True

@@ -358,7 +358,12 @@ class Interpreter:
             if any(not one.result.success for one in list(ended.values())):
                 return  # a member has failed: no new one starts
             fields = self.fields.copied(base)
-            found = self.book.ended(unit.key) or await self._ended(unit, fields, branch)
+            found = self.book.ended(unit.key)
+            if found is None:
+                found = await self._ended(unit, fields, branch)
+            else:
+                with self._lock:
+                    self.executed += not found.result.skipped
             changes[unit.key] = dict(found.fields)
             ended[unit.key] = found
             if found.result.success:
