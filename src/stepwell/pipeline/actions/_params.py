@@ -47,7 +47,7 @@ def _problem(item: Any) -> str:
     return f"{place}: {text}" if place else text
 
 
-def split_secrets(params: BaseModel) -> tuple[dict[str, Any], dict[str, str]]:
+def split_secrets(params: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """The parameters as they may be recorded, and the secrets that were taken out, by their place."""
     secrets: dict[str, str] = {}
 

@@ -169,7 +169,9 @@ class BaseAction(ABC, Generic[P]):
         """The fields of an `ActionContext`, as this action fills them."""
         recorded, secrets = split_secrets(self.params)
         env: Mapping[str, str] = getattr(self.runtime_ctx, "env", os.environ)
-        wanted = set(references(recorded)) | set(references(_storages(env)))
+        storages = _storages(env)
+        wanted = set(references(recorded)) | set(references(storages))
+        secrets |= {f"storages.yaml/{place}": text for place, text in split_secrets(storages)[1].items()}
         secrets |= {f"${{env:{name}}}": env[name] for name in wanted if name in env}
         return {"runtime_ctx": self.runtime_ctx, "params": recorded, "secrets": secrets, "action": self}
 
