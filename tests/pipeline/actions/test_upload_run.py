@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,44 @@ def test_secrets_are_nowhere_in_the_store(source: str, engine: Engine, tmp_path:
     canary = storage["configuration"]["secret_key"]
     for path in (path for path in tmp_path.rglob("runs.db*") if path.is_file()):
         assert canary.encode() not in path.read_bytes()
+
+
+class Chatty(BaseUploadAction[UploadParams]):
+    def setup_steps(self, registry: StepRegistry[UploadContext]) -> None:
+        super().setup_steps(registry)
+        registry.register(Telling())
+
+
+class Telling(BaseStep[UploadContext]):
+    name = "telling"
+    progress_weight = 0.1
+
+    def execute(self, context: UploadContext) -> StepResult:
+        told = " ".join(context.secrets.values())
+        context.log("told", {"all": told})
+        return StepResult(success=False, error=told, data={"told": told})
+
+
+@pytest.mark.parametrize("place", ["canary-in-the-file", "${env:CANARY}"])
+def test_what_storages_are_opened_with_is_masked_everywhere(
+    place: str,
+    source: str,
+    workspace: Path,
+    engine: Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    s3_config: Any,
+) -> None:
+    """§11.9: a canary in the workspace's storages.yaml, and one in the environment that it refers to."""
+    monkeypatch.setenv("CANARY", "canary-in-the-environment")
+    config = s3_config()
+    config["configuration"]["secret_key"] = place
+    workspace.mkdir()
+    (workspace / "storages.yaml").write_text(json.dumps({"7": config}))
+    with pytest.raises(StepFailed) as caught:
+        Chatty({"name": "up", "path": source, "storage": 7}, engine=engine).execute()
+    assert "***" in str(caught.value)
+    assert "canary" not in str(caught.value)
+    engine.stop()
+    for path in (path for path in tmp_path.rglob("runs.db*") if path.is_file()):
+        assert b"canary-in" not in path.read_bytes()
