@@ -49,7 +49,7 @@ def resolve(spec: Any, env: Mapping[str, str], token: str) -> Storage:
     if isinstance(spec, str) and Path(spec).is_dir():
         return _local(spec, token)
     message = f"Failed to get storage {spec}: not found in {workspace.storage.url}"
-    raise BadArguments(message)
+    raise BadArguments(message, hint=f"a folder is written with a slash: ./{spec}" if isinstance(spec, str) else None)
 
 
 def expanded(value: Any, env: Mapping[str, str]) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
 from stepwell.client import Engine
+from stepwell.errors import BadArguments
 from stepwell.pipeline import run_plugin
-from stepwell.pipeline.actions import AddTaskDataAction, AddTaskDataMethod, AddTaskDataParams
+from stepwell.pipeline.actions import AddTaskDataAction, AddTaskDataMethod, AddTaskDataParams, BaseAction
 from stepwell.pipeline.actions.dataset import DatasetAction, DatasetOperation
 from stepwell.pipeline.actions.export import DefaultExportAction, ExportContext
 from stepwell.pipeline.actions.train import BaseTrainAction, TrainContext
@@ -21,7 +23,15 @@ from stepwell.pipeline.actions.upload import (
     UploadParams,
     ValidateFilesStep,
 )
-from stepwell.pipeline.steps import BaseStep, ConvertDatasetStep, ExportDatasetStep, StepRegistry, StepResult
+from stepwell.pipeline.context import RuntimeContext
+from stepwell.pipeline.steps import (
+    BaseStep,
+    ConvertDatasetStep,
+    ExportDatasetStep,
+    Orchestrator,
+    StepRegistry,
+    StepResult,
+)
 from tests.pipeline.actions.test_dataset import make_dm
 
 
@@ -181,3 +191,35 @@ def test_all_steps_of_the_built_in_actions_stand_in_their_order() -> None:
         "upload_files",
         "process_metadata",
     ]
+
+
+def test_steps_of_actions_run_without_their_action(tmp_path: Path, workspace: Path, engine: Engine) -> None:
+    (workspace / "tasks" / "1").mkdir(parents=True)
+    (workspace / "tasks" / "1" / "5.json").write_text('{"id": 5, "data": {"x": 1}}')
+    given = {"name": "out", "storage": str(tmp_path / "s"), "target": "task", "project": 1}
+    registry: StepRegistry[Any] = StepRegistry()
+    DefaultExportAction({"name": "x"}).setup_steps(registry)
+    context = ExportContext(RuntimeContext(), params=given)
+    assert Orchestrator(registry, context, engine=engine).execute()["steps_executed"] == 6
+    assert context.exported_count == 1
+    registry = StepRegistry()
+    BaseUploadAction({"name": "x"}).setup_steps(registry)
+    upload = UploadContext(RuntimeContext(), params=upload_params(tmp_path))
+    assert Orchestrator(registry, upload, engine=engine).execute()["steps_executed"] == 6
+    assert len(upload.uploaded_files) == 1
+
+
+class Steps(BaseAction[TrainParams]):
+    action_name = "steps"
+
+    def setup_steps(self, registry: StepRegistry[Any]) -> None:
+        for number in range(self.params.epochs):
+            registry.register(_Noting(f"epoch_{number}"))
+
+
+def test_an_action_from_nothing(engine: Engine) -> None:
+    assert Steps({"epochs": 2}, engine=engine).run() == {"success": True, "steps_executed": 2, "steps_total": 2}
+    with pytest.raises(RuntimeError, match=r"^No steps registered\. Override setup_steps\(\) "):
+        Steps({"epochs": 0}, engine=engine).execute()
+    with pytest.raises(BadArguments, match=r"^epochs: Input should be a valid integer"):
+        Steps({"epochs": "x"})

@@ -54,7 +54,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return url
 
-    LocalStorage.upload = upload  # type: ignore[method-assign]
+    LocalStorage.upload = upload  # type: ignore[assignment,method-assign]
     params = {"name": "up", "path": source, "storage": target, "upload_max_workers": 1}
     with Engine(f"sqlite:///{store}") as engine:
         if "cancel" in sys.argv:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -66,9 +65,9 @@ class ActionContext(BaseStepContext):
         return None if field_info is None else field_info.get_default(call_default_factory=True)
 
 
-class BaseAction(ABC, Generic[P]):
+class BaseAction(Generic[P]):
     """A pipeline with parameters of its own. A subclass gives steps and context; its generic argument (a pydantic
-    model) says what the parameters are.
+    model) says what the parameters are; without one, there are none.
 
     Args:
         params: a mapping or the model.
@@ -108,13 +107,12 @@ class BaseAction(ABC, Generic[P]):
         self.engine = engine
         self.progress_callback = progress_callback
 
-    @abstractmethod
     def setup_steps(self, registry: StepRegistry[Any]) -> None:
-        """Register the steps."""
+        """Register the steps; here none. To be overridden."""
 
-    @abstractmethod
     def create_context(self) -> BaseStepContext:
         """Make the context of a run."""
+        return ActionContext(**self.shared_fields())
 
     def result(self, context: Any) -> dict[str, Any]:
         """What `execute` returns besides the summary, from the context at the end."""

@@ -10,6 +10,7 @@ from stepwell.errors import BadArguments
 from stepwell.pipeline._storage_spec import resolve
 from stepwell.pipeline._workspace import is_place
 from stepwell.pipeline.actions._items import check_filters
+from stepwell.pipeline.actions._params import revealed
 from stepwell.pipeline.actions._transfer import Patience, patiently, side_by_side
 from stepwell.pipeline.actions.export._context import ExportContext, opened_storage
 from stepwell.pipeline.actions.export._exporter import hook_of
@@ -73,8 +74,8 @@ class FetchResultsStep(BaseStep[ExportContext]):
             raise ValueError("Target parameter is required")
         filters = dict(context.param("filter"))
         check_filters(filters)
-        context.handler = context.action
-        found, count = context.action.get_filtered_results(filters)
+        context.handler = handler_of(context)
+        found, count = context.handler.get_filtered_results(filters)
         context.results = list(found)
         context.total_count = int(count)
         return StepResult(data={"total_count": context.total_count})
@@ -210,6 +211,15 @@ class FinalizeStep(BaseStep[ExportContext]):
         return StepResult(data={"output_path": url})
 
 
+def handler_of(context: ExportContext) -> Any:
+    """What knows the items: the action; where the steps are run without one, that which the parameters would make."""
+    if context.action is None:
+        from stepwell.pipeline.actions.export._action import DefaultExportAction
+
+        context.action = DefaultExportAction(revealed(context.params, context.secrets), context.runtime_ctx)
+    return context.action
+
+
 def _configuration(context: ExportContext, project: Any) -> dict[str, Any]:
     try:
         found = context.workspace.document("project", project)
@@ -274,6 +284,6 @@ def _copy_original(context: ExportContext, storage: Storage, item: dict[str, Any
     elif is_place(place) and Path(place).is_absolute():
         source, name = resolve(Path(place).parent, context.env, ""), PurePosixPath(place).name
     else:
-        source, name = context.action.items_folder(), place
+        source, name = handler_of(context).items_folder(), place
     with source.open(name) as stream:
         storage.put(stream, target)

@@ -142,6 +142,8 @@ class ProcessMetadataStep(BaseStep[UploadContext]):
             context.log("metadata_invalid", {"path": str(path), "error": str(error)})
             context.metadata = {"error": str(error)}
             return StepResult(data=dict(context.metadata))
+        if not context.data_units:
+            _generate(context)
         units = context.data_units
         storage = opened_storage(context)
         target = units_target(context.param("name"), context.run_id)
