@@ -5,6 +5,7 @@ step fails or not. Either way nothing is done twice in a way that can be seen, a
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,13 @@ STEPS = {
 
 
 @pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("name, step", [(name, step) for name, steps in STEPS.items() for step in steps])
 def test_a_step_that_was_cut_off(
     name: str,
     step: str,
     fails: bool,
+    fresh: bool,
     made: dict[str, tuple[type[BaseAction[Any]], dict[str, Any]]],
     tmp_path: Path,
     workspace: Path,
@@ -121,6 +124,8 @@ def test_a_step_that_was_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kind, params = made[name]
+    if fresh:
+        shutil.rmtree(tmp_path / "target")
 
     class Ending(kind):  # type: ignore[misc,valid-type]
         def setup_steps(self, registry: StepRegistry[Any]) -> None:
@@ -139,6 +144,7 @@ def test_a_step_that_was_cut_off(
             Ending(params, run_id="cut", engine=engine).execute()
         assert (str(caught.value), caught.value.rollback_errors) == ("Step 'last' failed: no", ())
         assert (tree(tmp_path / "target"), tree(workspace)) == before
+        assert (tmp_path / "target").exists() != fresh
     else:
         result = Ending(params, run_id="cut", engine=engine).execute()
         after = tree(tmp_path / "target"), tree(workspace)

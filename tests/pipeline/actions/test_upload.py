@@ -317,3 +317,24 @@ def test_secrets_of_a_configuration_are_not_in_the_recorded_parameters(source: P
     assert str(caught.value) == (
         "storage.configuration.secret_key is a secret and was not recorded: give it again, or as ${env:NAME}"
     )
+
+
+def test_a_target_that_leaves_the_storage_is_refused_before_anything_is_written(source: Path, tmp_path: Path) -> None:
+    store, outside = tmp_path / "store", tmp_path / "outside"
+    outside.mkdir()
+    (store / "up").mkdir(parents=True)
+    (store / "up" / "label").symlink_to(outside)
+    run = Driven(DefaultUploadAction(params(source, str(store))))
+    assert run.failure == "target 'up/label/a.json' leaves the storage"
+    assert sorted(path.name for path in (store / "up").iterdir()) == ["label"]
+    assert list(outside.iterdir()) == []
+
+
+def test_a_key_may_look_like_a_path_out_of_the_storage(source: Path, tmp_path: Path) -> None:
+    action = DefaultUploadAction(params(source, str(tmp_path / "store")))
+    context = action.create_context()
+    context.organized_files = {"x": {"files": {"image": str(source / "image/a.jpg")}, "relative": {"image": "../../x"}}}
+    from stepwell.pipeline.actions.upload import GenerateDataUnitsStep
+
+    with pytest.raises(BadArguments, match="leaves the storage"):
+        GenerateDataUnitsStep().execute(context)

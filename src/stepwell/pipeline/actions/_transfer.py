@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stepwell.pipeline.storage import Storage, file_checksum
+from stepwell.pipeline.storage import Storage, checked_target, file_checksum
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,6 +63,12 @@ def make_plan(
     """
     items = []
     refused = []
+    also = list(also)
+    # Names that would leave the storage are refused here, before anything is asked of it.
+    folders = list(storage.absent_folders([*(target for _, target in files), *also]))
+    present: set[str] = set()
+    for top in {checked_target(target).partition("/")[0] for _, target in files}:
+        present.update(storage.list(top))
     for number, (source, target) in enumerate(files):
         checksum = file_checksum(source)
         item = {
@@ -74,7 +80,7 @@ def make_plan(
             "former": None,
             "aside": None,
         }
-        if storage.exists(target):
+        if target in present:
             former = storage.checksum(target)
             if former == checksum:
                 item["state"] = "same"
@@ -86,10 +92,9 @@ def make_plan(
     if refused:
         message = f"exists with different content: {', '.join(refused)}"
         raise TransferRefused(message)
-    also = list(also)
     return {
         "items": items,
-        "folders": list(storage.absent_folders([*(target for _, target in files), *also])),
+        "folders": folders,
         "also": also,
     }
 

@@ -86,7 +86,7 @@ def _settle(
     kept = []
     uploaded = []
     failed = []
-    orphans = []
+    orphans: set[str] = set()
     for unit in context.data_units:
         files = unit["files"]
         bad = [spec for spec, file in files.items() if "error" in outcomes[file["target"]]]
@@ -96,7 +96,7 @@ def _settle(
             if spec in bad:
                 failed.append({**entry, "error": outcome["error"]})
             if bad:
-                orphans.append(file["target"])
+                orphans.add(file["target"])
             else:
                 fact = {name: outcome[name] for name in ("target", "size", "checksum")}
                 uploaded.append({**entry, **fact})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -203,9 +204,10 @@ def _organized(
 
 def _every_file(root: Path, files: Sequence[str], name: str) -> Organized:
     keys = [_key(file) for file in files]
+    alike, names = Counter(keys), set(files)
     units = {}
     for file, key in zip(files, keys, strict=True):
-        own = key if keys.count(key) == 1 and key not in files else file
+        own = key if alike[key] == 1 and key not in names else file
         units[own] = {"files": {name: str(root / file)}, "meta": {}, "relative": {name: file}}
     return Organized(dict(sorted(units.items())), [], [])
 
