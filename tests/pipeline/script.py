@@ -16,6 +16,7 @@ from typing import Any
 
 from stepwell import Engine
 from stepwell.errors import RunCancelled
+from stepwell.pipeline.context import RuntimeContext
 from stepwell.pipeline.steps import (
     BaseStep,
     BaseStepContext,
@@ -177,7 +178,7 @@ def main() -> None:
     registry = StepRegistry[Work]()
     for given in COMMAND["steps"]:
         registry.register(step_of(given))
-    context = Work(None)
+    context = Work(RuntimeContext())
     percents: list[int] = []
 
     def on_progress(current: int, total: int) -> None:

@@ -91,7 +91,7 @@ def killed_and_again(stage: Stage, steps: list[str], die: str) -> dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("die", "can_skip", "executed", "parts", "percents"),
+    "die, can_skip, executed, parts, percents",
     [
         ("before RunStarted", "s1 s2 s3", "s1 s2 s3", "s1 s2 s3", [33, 66, 100]),
         ("can_skip s2", "s1 s2 s2 s3", "s1 s2 s3", "s1 s2 s3", [33, 66, 100]),
@@ -120,7 +120,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(
 
 
 @pytest.mark.parametrize(
-    ("die", "executed", "rolled_back"),
+    "die, executed, rolled_back",
     [
         ("after StepSucceeded s3", "s1 s2 s3", "s3: s2:s2 s1:s1"),
         ("after RollbackStarted", "s1 s2 s3", "s3: s2:s2 s1:s1"),
@@ -169,7 +169,7 @@ def test_a_step_that_runs_at_most_once_fails_when_nobody_knows_whether_it_has_ru
 
 
 @pytest.mark.parametrize(
-    ("die", "executed"),
+    "die, executed",
     [
         ("executed m1", "s1 m1 m1 m2 s3"),
         ("after StepSucceeded g/m1", "s1 m1 m2 s3"),

@@ -23,14 +23,15 @@ class ParallelSteps(BaseStep[C]):
         ValueError: there are no members, two have one name, or ``max_workers`` is below 1.
     """
 
-    def __init__(self, name: str, steps: Sequence[Any], *, max_workers: int | None = None) -> None:
+    def __init__(self, name: str, steps: Sequence[BaseStep[C]], *, max_workers: int | None = None) -> None:
         self._name = name
-        self.steps: tuple[BaseStep[Any], ...] = tuple(steps)
+        self.steps: tuple[BaseStep[C], ...] = tuple(steps)
         self.max_workers = max_workers
         seen: set[str] = set()
-        for step in steps:
-            if not isinstance(step, BaseStep):
-                message = f"expected a BaseStep, got {type(step).__name__}"
+        for step in self.steps:
+            given: object = step
+            if not isinstance(given, BaseStep):
+                message = f"expected a BaseStep, got {type(given).__name__}"
                 raise TypeError(message)
             refuse_group(step, "a group")
             if step.name in seen:
