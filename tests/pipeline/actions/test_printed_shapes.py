@@ -116,6 +116,7 @@ def test_an_export(tmp_path: Path, workspace: Path, engine: Engine) -> None:
     assert MyExportAction(params, engine=engine).execute()["exported_count"] == 1
     result = CustomExport(params, engine=engine).execute()
     assert (result["steps_executed"], result["output_path"]) == (8, str(tmp_path / "s" / "out(1)"))
+    assert sorted(path.name for path in (tmp_path / "s" / "out(1)").iterdir()) == ["json"]
 
 
 class MyAddTaskDataAction(AddTaskDataAction[AddTaskDataParams]):

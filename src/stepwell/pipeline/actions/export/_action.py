@@ -12,8 +12,9 @@ from stepwell.errors import BadArguments
 from stepwell.pipeline._workspace import Workspace, is_name, is_place
 from stepwell.pipeline.actions._items import read_items
 from stepwell.pipeline.actions.action import BaseAction, P
-from stepwell.pipeline.actions.export._context import ExportContext, ExportParams
+from stepwell.pipeline.actions.export._context import ExportContext, ExportParams, opened_storage
 from stepwell.pipeline.actions.export._exporter import Exporter
+from stepwell.pipeline.actions.export._files import MARKER
 from stepwell.pipeline.actions.export._steps import (
     ConvertDataStep,
     FetchResultsStep,
@@ -87,8 +88,13 @@ class BaseExportAction(BaseAction[P]):
             "exported_count": context.exported_count,
             "failed_count": context.failed_count,
             "total_count": context.total_count,
-            "output_path": context.output_path,
+            "output_path": context.output_path or context.unique_export_path,
         }
+
+    def finished(self, context: ExportContext) -> None:
+        """Remove the marker, where a ``finalize`` of one's own has not."""
+        if context.folder:
+            opened_storage(context).delete(f"{context.folder}/{MARKER}")
 
 
 class DefaultExportAction(BaseExportAction[ExportParams]):

@@ -57,8 +57,9 @@ class ExportContext(ActionContext):
 
     Args:
         path_root: folder below the storage's root, ``""`` for the root itself.
-        unique_export_path: the export's own folder, below the storage's root.
-        output_paths: ``{'json', 'origin_files'}``: folders below the storage's root.
+        folder: the export's own folder, below the storage's root.
+        unique_export_path: its URL; a local path where the storage is local.
+        output_paths: ``{'json', 'origin_files'}``: URLs of the two folders in it.
         results: the items, ordered by id.
         total_count: how many there are.
         export_params: the parameters, as the exporter gets them.
@@ -77,6 +78,7 @@ class ExportContext(ActionContext):
     params_model: ClassVar[type[BaseModel]] = ExportParams
 
     path_root: str = ""
+    folder: str = ""
     unique_export_path: str = ""
     output_paths: dict[str, str] = field(default_factory=dict)
     results: list[dict[str, Any]] = field(default_factory=list)

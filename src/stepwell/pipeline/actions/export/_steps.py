@@ -20,6 +20,7 @@ from stepwell.pipeline.storage import Storage
 
 ERROR_LIST = "error_file_list.json"
 COLLISIONS = "filename_collisions.json"
+JSON, ORIGINALS = "json", "origin_files"
 WORKERS = 8
 PATIENCE = Patience(attempts=3, delay=0.2)
 FAILURE = "_export_error"
@@ -42,20 +43,20 @@ class InitializeStep(BaseStep[ExportContext]):
         folder = claim_folder(storage, wanted, str(context.run_id))
         # Of the folder itself its marker tells; only what is above it has to be remembered.
         context.absent_folders = [name for name in absent if name != wanted]
-        context.unique_export_path = folder
-        context.output_paths = {"json": f"{folder}/json", "origin_files": f"{folder}/origin_files"}
-        context.output_path = storage.get_url(folder)
-        return StepResult(data={"path": context.output_path}, rollback_data={"folder": folder})
+        context.folder = folder
+        context.unique_export_path = storage.get_url(folder)
+        context.output_paths = {name: storage.get_url(f"{folder}/{name}") for name in (JSON, ORIGINALS)}
+        return StepResult(data={"path": context.unique_export_path}, rollback_data={"folder": folder})
 
     def rollback(self, context: ExportContext, result: StepResult) -> None:
         """Remove the folder that it made, and only that."""
-        folder = result.rollback_data.get("folder") or context.unique_export_path
+        folder = result.rollback_data.get("folder") or context.folder
         if not folder:
             return
         storage = opened_storage(context)
         remove_claimed(storage, folder, str(context.run_id), made=result.success)
         storage.remove_folders(context.absent_folders)
-        context.unique_export_path = context.output_path = ""
+        context.folder = context.folder = context.output_path = ""
 
     def restore(self, context: ExportContext, result: StepResult) -> None:
         """Open the storage again."""
@@ -176,7 +177,7 @@ class SaveFilesStep(BaseStep[ExportContext]):
         failed = len(errors_json) + len(errors_original)
         context.set_metrics({"stand_by": 0, "success": len(items) - failed, "failed": failed})
         if naming.collisions:
-            storage.write(f"{context.unique_export_path}/{COLLISIONS}", json_text(naming.collisions))
+            storage.write(f"{context.folder}/{COLLISIONS}", json_text(naming.collisions))
         context.errors_json, context.errors_original = errors_json, errors_original
         context.exported_count, context.failed_count = len(items) - failed, failed
         if items and failed == len(items):
@@ -200,7 +201,7 @@ class FinalizeStep(BaseStep[ExportContext]):
     def execute(self, context: ExportContext) -> StepResult:
         """Removes the marker last: the folder is complete."""
         storage = opened_storage(context)
-        folder = context.unique_export_path
+        folder = context.folder
         url = storage.get_url(folder)
         hook_of(context, "additional_file_saving")(url)
         if context.errors_json or context.errors_original:
@@ -262,14 +263,14 @@ class _Saving:
         if FAILURE in self.item:
             return ("json", f"{stem}.json", self.item[FAILURE])
         if original is not None and context.param("save_original_file"):
-            target = f"{context.output_paths['origin_files']}/{original}"
+            target = f"{context.folder}/{ORIGINALS}/{original}"
             try:
                 patiently(lambda: _copy_original(context, storage, self.item, target), PATIENCE)
             except Exception as error:
                 return ("original", original, str(error) or type(error).__name__)
         content = json_text(self.item.get("data"))
         try:
-            patiently(lambda: storage.write(f"{context.output_paths['json']}/{stem}.json", content), PATIENCE)
+            patiently(lambda: storage.write(f"{context.folder}/{JSON}/{stem}.json", content), PATIENCE)
         except Exception as error:
             return ("json", f"{stem}.json", str(error) or type(error).__name__)
         return ("saved",)
