@@ -338,3 +338,19 @@ def test_a_key_may_look_like_a_path_out_of_the_storage(source: Path, tmp_path: P
 
     with pytest.raises(BadArguments, match="leaves the storage"):
         GenerateDataUnitsStep().execute(context)
+
+
+def test_a_rollback_says_when_the_former_content_is_lost(source: Path, tmp_path: Path) -> None:
+    store = open_storage(tmp_path / "store")
+    store.write("up/image/b.PNG", b"former")
+    from stepwell.pipeline.actions._transfer import Patience, make_plan, send, take_back
+
+    files = [(str(source / "image/b.PNG"), "up/image/b.PNG")]
+    plan = make_plan(store, files, overwrite=True, aside=tmp_path / "aside")
+    send(store, plan["items"][0], Patience())
+    assert (tmp_path / "aside" / "0.former").read_bytes() == b"former"
+    (tmp_path / "aside" / "0.former").unlink()
+    send(store, plan["items"][0], Patience())
+    aside = tmp_path / "aside" / "0.former"
+    assert take_back(store, plan) == [f"up/image/b.PNG: its former content is not at {aside} any more"]
+    assert store.read("up/image/b.PNG") == b"b" * 10

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from stepwell.pipeline.storage import open_storage
 
 PROGRAM = Path(__file__).with_name("upload_process.py")
 FILES = 3
@@ -22,9 +26,9 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def start(tmp_path: Path, kill: str, *more: str) -> subprocess.CompletedProcess[str]:
-    names = ("runs.db", "source", "target", "ledger")
-    command = [sys.executable, str(PROGRAM), *(str(tmp_path / name) for name in names), kill, *more]
+def start(tmp_path: Path, kill: str, *more: str, target: str | None = None) -> subprocess.CompletedProcess[str]:
+    store, source, folder, ledger = (str(tmp_path / name) for name in ("runs.db", "source", "target", "ledger"))
+    command = [sys.executable, str(PROGRAM), store, source, target or folder, ledger, kill, *more]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
 
 
@@ -72,3 +76,16 @@ def test_a_killed_upload_that_is_cancelled_leaves_nothing(kill: str, source: Pat
     assert again.stdout.startswith("RunCancelled"), again.stderr
     assert not (tmp_path / "target").exists()
     assert not (tmp_path / "workspace" / "runs").exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_upload_to_s3_is_killed(fails: bool, source: Path, tmp_path: Path, s3_config: Any) -> None:
+    config = s3_config()
+    target = json.dumps(config)
+    assert start(tmp_path, "after:2", target=target).returncode == -signal.SIGKILL
+    again = start(tmp_path, "-", *(["fail"] if fails else []), target=target)
+    assert again.stdout == ("StepFailed Step 'last' failed: no\n" if fails else f"{FILES}\n"), again.stderr
+    # The file behind which it was killed had arrived, but that was not on record yet.
+    assert sent(tmp_path) == {"up/file/0.bin": 1, "up/file/1.bin": 2, "up/file/2.bin": 1}
+    names = ["up/data_units/killed.jsonl", *(f"up/file/{number}.bin" for number in range(FILES))]
+    assert open_storage(config).list() == ([] if fails else names)

@@ -2,13 +2,14 @@
 
     python upload_process.py STORE SOURCE TARGET LEDGER KILL [fail | cancel]
 
-KILL is ``before:N`` or ``after:N``: the process kills itself in front of, or behind, the sending of the Nth file; or
+TARGET is a path, or a configuration as JSON. KILL is ``before:N`` or ``after:N``: the process kills itself in front of, or behind, the sending of the Nth file; or
 ``-``. The ledger gets a line for each file sent. With ``fail`` a step behind the upload fails, with
 ``cancel`` the run is cancelled before it is taken up.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -17,9 +18,9 @@ from typing import Any
 
 from stepwell.client import Engine
 from stepwell.errors import RunCancelled
-from stepwell.pipeline._storage_local import LocalStorage
 from stepwell.pipeline.actions.upload import BaseUploadAction, UploadContext, UploadParams
 from stepwell.pipeline.steps import BaseStep, StepFailed, StepRegistry, StepResult
+from stepwell.pipeline.storage import open_storage
 
 
 class Last(BaseStep[UploadContext]):
@@ -39,10 +40,12 @@ class Upload(BaseUploadAction[UploadParams]):
 def main() -> None:
     store, source, target, ledger, kill = sys.argv[1:6]
     moment, _, number = kill.partition(":")
-    real = LocalStorage.upload
+    spec: Any = json.loads(target) if target.startswith("{") else target
+    kind: Any = type(open_storage(spec))
+    real = kind.upload
     sent = 0
 
-    def upload(self: LocalStorage, path: Any, name: str) -> str:
+    def upload(self: Any, path: Any, name: str) -> Any:
         nonlocal sent
         sent += 1
         if (moment, str(sent)) == ("before", number):
@@ -54,8 +57,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return url
 
-    LocalStorage.upload = upload  # type: ignore[assignment,method-assign]
-    params = {"name": "up", "path": source, "storage": target, "upload_max_workers": 1}
+    kind.upload = upload
+    params = {"name": "up", "path": source, "storage": spec, "upload_max_workers": 1}
     with Engine(f"sqlite:///{store}") as engine:
         if "cancel" in sys.argv:
             engine.get_run("killed").cancel()

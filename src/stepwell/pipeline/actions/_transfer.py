@@ -107,7 +107,9 @@ def send(storage: Storage, item: Mapping[str, Any], patience: Patience) -> dict[
 
 
 def _send(storage: Storage, item: Mapping[str, Any]) -> None:
-    if item["aside"] is not None and not Path(item["aside"]).exists():
+    # What is not the former content any more must not be kept as if it were: a rollback would put it back.
+    missing = item["aside"] is not None and not Path(item["aside"]).exists()
+    if missing and storage.checksum(item["target"]) == item["former"]:
         storage.download(item["target"], item["aside"])
     storage.upload(item["source"], item["target"])
 
