@@ -44,6 +44,7 @@ check: .venv/.test ## lint, format, types, import floors, sizes
 	@$(VENV) scripts/check_sizes.py
 	@$(VENV) scripts/docs_cli.py --check
 	@$(VENV) scripts/docs_names.py --check
+	@$(VENV) scripts/docs_actions.py --check
 
 bench: .venv/.test ## measure against the limits of this machine
 	@$(VENV) -m bench $(ARGS)
@@ -51,9 +52,10 @@ bench: .venv/.test ## measure against the limits of this machine
 soak: .venv/.test ## run the seeded and the killing tests for longer (SEEDS= ROUNDS=)
 	@$(VENV) -m pytest --seeds $(SEEDS) --rounds $(ROUNDS) tests/killed $(wildcard tests/simulated) $(ARGS)
 
-docs: .venv/.test ## write the references of commands and public names anew
+docs: .venv/.test ## write the references of commands, public names and actions anew
 	@$(VENV) scripts/docs_cli.py
 	@$(VENV) scripts/docs_names.py
+	@$(VENV) scripts/docs_actions.py
 
 # A missing, broken or moved environment, or one of another Python, is made anew. The recipe always runs; what hangs
 # on the file is only made again when the recipe wrote it.

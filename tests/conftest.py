@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.fix_postgres"]
+pytest_plugins = ["pytester", "tests.fix_postgres", "tests.fix_storage"]
 
 SEEDS = 10_000
 ROUNDS = 200

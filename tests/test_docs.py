@@ -44,7 +44,7 @@ def test_every_public_name_of_the_test_kit_is_in_the_reference() -> None:
     assert [name for name in stepwell.testing.__all__ if f"- `{name}`:" not in text] == []
 
 
-@pytest.mark.parametrize("script", ["docs_cli.py", "docs_names.py"])
+@pytest.mark.parametrize("script", ["docs_cli.py", "docs_names.py", "docs_actions.py"])
 def test_the_references_are_what_the_code_says(script: str) -> None:
     subprocess.run([sys.executable, str(ROOT / "scripts" / script), "--check"], check=True)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell.pipeline._target import pipeline as pipeline
     from stepwell.pipeline.context import RuntimeContext as RuntimeContext
+    from stepwell.pipeline.plugins import run_plugin as run_plugin
     from stepwell.pipeline.steps.base import BaseStep as BaseStep
     from stepwell.pipeline.steps.base import Retry as Retry
     from stepwell.pipeline.steps.base import StepResult as StepResult
@@ -35,6 +36,7 @@ _NAMES = {
     "StepResult": "steps.base",
     "TimingStep": "steps.utils.timing",
     "ValidationStep": "steps.utils.validation",
+    "run_plugin": "plugins",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "TimingStep",
     "ValidationStep",
     "pipeline",
+    "run_plugin",
 ]
 
 
