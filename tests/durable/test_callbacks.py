@@ -424,7 +424,7 @@ def test_a_bound_submitter_brings_its_name_and_arguments(way: Way) -> None:
     way.engine.send_callback_success(callback_id, "yes")
     assert handle.result(20) == "yes"
     assert seen == [("ann", callback_id)]
-    assert handle.get_context("send_mail").child_operations[1].name is None
+    assert handle.get_context("send_mail").child_operations[1].name == "send_mail submitter"
 
 
 def test_the_submitter_is_retried(colour: str) -> None:
