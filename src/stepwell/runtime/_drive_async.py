@@ -96,7 +96,7 @@ async def _enter_async(scope: Scope, effect: Enter) -> Done | Failed:
     finally:
         inner.closed = True
         if is_operation:
-            scope.life.op_leave(scope.branch)
+            scope.life.op_begin(scope.branch)
 
 
 ASYNC: dict[type, Callable[[Scope, Any], Any]] = {

@@ -196,7 +196,7 @@ class Life:
             raise ReplayEnd
         over = self.over
         if over is not None and type(over) is not Unwinding:
-            raise over
+            raise over.with_traceback(None)
         if branch is None:
             return
         if branch.let_go or (branch.parent is not None and branch.gone):
@@ -317,7 +317,7 @@ class Life:
     def usable(self, branch: Branch) -> None:
         """Raise if this branch may not go on."""
         if self.over is not None:
-            raise self.over
+            raise self.over.with_traceback(None)
         if branch.let_go or (branch.parent is not None and branch.gone):
             raise self.branch_over(branch)
 
@@ -456,13 +456,9 @@ class Life:
 
     def op_enter(self, branch: Branch) -> None:
         """Async: an operation runs code of its own in this branch (a child context): what that code has under way
-        counts from here on, not the operation.
+        counts from here on, not the operation. `op_begin` when that code is left.
         """
         self._one_less(branch)
-
-    def op_leave(self, branch: Branch) -> None:
-        """Async: that code is left."""
-        self.op_begin(branch)
 
     def _one_less(self, branch: Branch) -> None:
         with self.lock:
@@ -495,9 +491,8 @@ class Life:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def suspended(self) -> None:
-        """`Parked` with release is durable: unwind the frames."""
-        self._wake_all()
+    suspended = _wake_all
+    """`Parked` with release is durable: unwind the frames."""
 
 
 def _wake_each(waits: Sequence[Wait]) -> None:

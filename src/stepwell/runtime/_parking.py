@@ -70,7 +70,7 @@ def parked(life: Life, ticket: Ticket) -> bool:
     if type(ticket.batch.change) is ParkChange and ticket.batch.change.release:
         life.suspended()
         assert life.over is not None
-        raise life.over
+        raise life.over.with_traceback(None)
     return True
 
 
