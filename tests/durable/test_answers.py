@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from stepwell import RunHandle
     from stepwell.core import AnyRecord
     from stepwell.journal._api import Batch
 
@@ -69,21 +71,23 @@ def memory() -> MemoryStore:
     return MemoryStore("answers")
 
 
+def waits(handle: RunHandle) -> bool:
+    return handle.status == "waiting"
+
+
 @pytest.mark.parametrize("driven", [True, False], ids=["driven here", "driven by nobody"])
 def test_of_many_threads_that_answer_one_is_heard(url: str, driven: bool) -> None:
     engine = Engine(url, hold=0)
     other = Engine(url, hold=0)
     function = coloured(asks, "def")
+    where = engine if driven else other
     for number in range(5):
         run_id = f"r{number}"
         handle = engine.start_run(function, {}, id=run_id)
         callback_id = str(until(engine, handle.callbacks)[0]["id"])
-        until(engine, lambda handle=handle: handle.status == "waiting")
-        where = engine if driven else other
-        calls: list[Callable[[], None]] = [
-            lambda n=n, id=callback_id, where=where: where.send_callback_success(id, f"{n}") for n in range(3)
-        ]
-        calls.append(lambda id=callback_id, where=where: where.send_callback_failure(id, "no"))
+        until(engine, partial(waits, handle))
+        calls: list[Callable[[], None]] = [partial(where.send_callback_success, callback_id, f"{n}") for n in range(3)]
+        calls.append(partial(where.send_callback_failure, callback_id, "no"))
         said = outcomes(calls)
         assert said.count("ok") == 1
         assert set(said) - {"ok"} <= {"callback already completed: SUCCEEDED", "callback already completed: FAILED"}
@@ -231,7 +235,8 @@ def test_an_answer_that_is_being_written_while_the_run_parks(
 ) -> None:
     """Another thread has taken it out of the inbox; the run that has not seen it must not sleep over it."""
     outside = looking(memory)
-    writing, threads = threading.Event(), []
+    writing = threading.Event()
+    threads: list[threading.Thread] = []
 
     async def body(event: Any, context: Any) -> Any:
         callback = await context.create_callback("ask", CallbackConfig(timeout))

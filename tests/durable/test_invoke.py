@@ -632,7 +632,11 @@ def test_a_crash_at_every_append_of_parent_and_children(colour: str) -> None:
         counts.append(1)
         return event["n"] + 1
 
-    functions = {"doubles": coloured(doubles, colour), "breaks": coloured(breaks, colour), "plain": plain}
+    functions: dict[str, Any] = {
+        "doubles": coloured(doubles, colour),
+        "breaks": coloured(breaks, colour),
+        "plain": plain,
+    }
     value = at_every_append(coloured(invokes_more, colour), **functions)
     assert value == [2, 3, "broken", "c-", 1]
 

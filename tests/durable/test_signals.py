@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -213,7 +214,7 @@ def test_a_time_out_nobody_catches_fails_the_run(way: Way) -> None:
     async def body(event: Any, context: Any) -> Any:
         await context.wait_signal("go", timeout=0.01)
 
-    with pytest.raises(RunFailed, match="no signal 'go' within 0.01 s") as failed:
+    with pytest.raises(RunFailed, match=r"no signal 'go' within 0\.01 s") as failed:
         way.run(body)
     assert isinstance(failed.value, TimeoutError)
 
@@ -391,6 +392,10 @@ def test_a_crash_at_every_append(colour: str) -> None:
     assert at_every_append(coloured(all_of_them, colour), act) == ["first", "none", "timeout", 1]
 
 
+def has_taken(handle: RunHandle, number: int) -> bool:
+    return len([r for r in handle.history() if r["record"] == "SignalTaken"]) == number
+
+
 @pytest.mark.parametrize("body", [one, three])
 def test_journals_of_twins_are_equal(body: Any) -> None:
     found = []
@@ -400,7 +405,7 @@ def test_journals_of_twins_are_equal(body: Any) -> None:
         for n in range(3 if body is three else 1):
             handle.signal("go" if body is one else "n", n)
             if body is three:
-                way.until(lambda n=n: len([r for r in handle.history() if r["record"] == "SignalTaken"]) > n)
+                way.until(partial(has_taken, handle, n + 1))
         handle.result(20)
         found.append([r for r in journal(way.engine, "r") if r["record"] != "SignalAwaited"])
         way.engine.stop()
