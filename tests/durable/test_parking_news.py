@@ -39,10 +39,12 @@ def queued(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> Callable[[], No
     commit = host.writer.commit
 
     def commit_and_react(ticket: Ticket) -> None:
-        commit(ticket)
-        while later:
-            life, news = later.pop()
-            life.outside.react(news.batch.records)
+        try:
+            commit(ticket)
+        finally:
+            while later:
+                life, news = later.pop()
+                life.outside.react(news)
 
     monkeypatch.setattr(host.writer, "commit", commit_and_react)
     return lambda: monkeypatch.setattr(host, "take_inbox", take)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from stepwell.errors import BadArguments
+from stepwell.durable._checks import checked_id
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32, lower case: no i, l, o, u."""
-LONGEST = 128
 
 
 def new_id() -> str:
@@ -18,14 +17,4 @@ def new_id() -> str:
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(105, -1, -5))
 
 
-def checked_id(given: str) -> str:
-    """The id, if it can be one: 1 to 128 printable characters, no spaces, no ``/``.
-
-    Raises:
-        BadArguments: it cannot.
-    """
-    fine = 0 < len(given) <= LONGEST and given.isprintable()
-    if not fine or any(c.isspace() or c == "/" for c in given):
-        message = f"run id {given!r}: 1 to {LONGEST} printable characters without spaces or '/'"
-        raise BadArguments(message)
-    return given
+__all__ = ["checked_id", "new_id"]

@@ -7,12 +7,26 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from stepwell.durable._duration import to_us
-from stepwell.errors import ValidationError
+from stepwell.errors import BadArguments, ValidationError
 
 if TYPE_CHECKING:
     from stepwell.durable._duration import DurationLike
 
+LONGEST_ID = 128
 _SUB_TYPE = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+def checked_id(given: str) -> str:
+    """A run's id, if it can be one: 1 to 128 printable characters, no spaces, no ``/``.
+
+    Raises:
+        BadArguments: it cannot.
+    """
+    fine = 0 < len(given) <= LONGEST_ID and given.isprintable()
+    if not fine or any(c.isspace() or c == "/" for c in given):
+        message = f"run id {given!r}: 1 to {LONGEST_ID} printable characters without spaces or '/'"
+        raise BadArguments(message)
+    return given
 
 
 def check_count(name: str, value: object, least: int) -> None:

@@ -18,6 +18,7 @@ from stepwell.durable._checks import (
     check_sub_type,
     check_text,
     check_time_limit,
+    checked_id,
 )
 from stepwell.durable._completion import (
     BatchItemStatus,
@@ -243,6 +244,7 @@ class InvokeConfig(_InvokeFields, frozen=True, kw_only=True):
 
     Raises:
         ValidationError: a value is of another kind or outside its limits.
+        BadArguments: no run can have this id.
     """
 
     timeout: DurationLike | None = None
@@ -254,6 +256,8 @@ class InvokeConfig(_InvokeFields, frozen=True, kw_only=True):
         check_text("tenant_id", self.tenant_id)
         check_time_limit("timeout", self.timeout)
         check_text("id", self.id)
+        if self.id is not None:
+            checked_id(self.id)
 
 
 class _MapFields(msgspec.Struct, Generic[T], frozen=True):

@@ -408,7 +408,7 @@ class Host:
             # The life is parking, or over: what lies in the inbox is taken by the park itself, or by the next life.
             # Nothing of the sort may get to the beat, which keeps the leases of all other runs.
             return
-        life.outside.react(() if ticket is None else ticket.batch.records)
+        life.outside.react(ticket)
 
     def nudge(self, facts: Sequence[Outgoing]) -> None:
         """These were delivered with a batch: runs of this process need not look for them."""

@@ -198,7 +198,7 @@ class Life:
         # A body that ends while its process leaves has done its work: without its record it would be done again.
         done = type(over) is Leaving and bool(records) and type(records[-1]) in ENDS_OF_ATTEMPTS
         if over is not None and type(over) is not Unwinding and not done:
-            raise over
+            raise over.with_traceback(None)
         if branch is None:
             return
         if branch.let_go or (branch.parent is not None and branch.gone):
@@ -325,7 +325,7 @@ class Life:
     def usable(self, branch: Branch) -> None:
         """Raise if this branch may not go on."""
         if self.over is not None:
-            raise self.over
+            raise self.over.with_traceback(None)
         if branch.let_go or (branch.parent is not None and branch.gone):
             raise self.branch_over(branch)
 
@@ -426,7 +426,7 @@ class Life:
         times = [wait.until for wait in self.waits if wait.until is not None]
         if self.deadline is not None and not self.rolling_back:
             times.append(self.deadline)
-        wake = now if self.outside.is_coming(self.waits) else min(times, default=None)
+        wake = min(times, default=None)
         names = tuple(sorted({wait.key for wait in self.waits if wait.own}))[:5]
         release = wake is None or wake - now > self.hold or self.hold == 0
         self._parked, self._unpark = True, False

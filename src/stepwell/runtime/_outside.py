@@ -7,7 +7,6 @@ a second answer, a late one, and a fact that was read twice are dropped. The eng
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -45,7 +44,7 @@ from stepwell.runtime._inbox import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from stepwell.core import Wanted
     from stepwell.journal import Fact, HotChange, Ticket
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
 
 CALLBACK = "callback"
 """Kind of the rows by which callbacks are found from outside."""
-CANCELLED = "#cancel"
-"""Topic of a cancellation; no key of an operation begins so."""
 LEFT = (ScopeSucceeded, ScopeFailed, ScopeCancelled, OperationCancelled)
 """Records after which nothing inside of an operation goes on."""
 
@@ -84,6 +81,12 @@ class Outside:
         self.cancel_seen = life.run.cancel is not None
         self._claimed: set[str] = set()
         """Keys of operations whose end is queued."""
+        self._doubtful: set[str] = set()
+        """Those of them whose end is a compare-and-set that may come to nothing."""
+        self._under_way: dict[Ticket, int] = {}
+        """Batches that move facts out of the inbox, until they are folded: how many facts had come by then. The lease
+        knows of facts only when they are folded: whoever parks must find them on record or be refused.
+        """
         self._given: dict[str, int] = {}
         """How many signals are given away or about to be, by name."""
         self._newest = 0
@@ -93,8 +96,6 @@ class Outside:
         before whoever invoked it has parked, and journals do not depend on which thread was quicker.
         """
         self._topics: dict[str, dict[Wait, None]] = {}
-        self._coming: Counter[str] = Counter()
-        """Topics of what is queued as records and not folded, or not reacted to, yet."""
 
     # -- facts
 
@@ -108,21 +109,26 @@ class Outside:
                 return [], life.lease.inbox
             return life.store.inbox_load(rid), hot.inbox
 
-    def admit(self, facts: Sequence[Fact]) -> tuple[AnyRecord, ...]:
-        """The records to queue for these facts. Under ``lock``, where the batch is queued: a cancel that is read and
-        then not queued has not been seen, or it would be lost.
+    def admit(self, facts: Sequence[Fact]) -> tuple[tuple[AnyRecord, ...], tuple[int, ...]]:
+        """The records to queue for these facts, and the numbers of those that are dealt with. Under ``lock``, where the
+        batch is queued: a cancel that is read and then not queued has not been seen, or it would be lost. A fact about
+        an operation that is just being ended otherwise stays where it is, and what came after it: that end fails if the
+        fact was there before it.
         """
-        records = []
+        records: list[AnyRecord] = []
+        taken: list[int] = []
         for fact in facts:
             if fact.n > self._newest:
-                self._newest = fact.n
                 record = decode_fact(fact, self._life.redactor)
+                if getattr(record, "key", None) in self._doubtful:
+                    break
+                self._newest = fact.n
                 if self._is_news(record, fact):
                     records.append(record)
-                    self._coming[_topic(record)] += 1
                     if blobs := blobs_of(record):
                         self._life.line.ride((), (), blobs)
-        return tuple(records)
+            taken.append(fact.n)
+        return tuple(records), tuple(taken)
 
     def _is_news(self, record: AnyRecord, fact: Fact) -> bool:
         match record:
@@ -161,11 +167,14 @@ class Outside:
         facts, seen = self.read()
         with life.lock:
             life.writable(None, ())
-            life.lease.inbox = max(seen, life.lease.inbox)
-            if not facts:
+            records, taken = self.admit(facts)
+            if not taken:
+                if not facts and not self._under_way:
+                    life.lease.inbox = max(seen, life.lease.inbox)
                 return None
-            taken = tuple(fact.n for fact in facts)
-            return life.line.enqueue(self.admit(facts), life.unparked(), inbox_taken=taken)
+            ticket = life.line.enqueue(records, life.unparked(), inbox_taken=taken)
+            self._under_way[ticket] = seen if len(taken) == len(facts) else 0
+            return ticket
 
     def repark(self, ticket: Ticket) -> Ticket:
         """The same batch after `InboxChanged`: without `Parked` if the frames stay, else with what the inbox held."""
@@ -173,16 +182,21 @@ class Outside:
         kept = tuple(record for record in batch.records if type(record) is not Parked)
         assert type(batch.change) is Park
         facts, seen = self.read()
-        taken = tuple(fact.n for fact in facts)
         life.line.ride((), batch.notes, batch.blobs)
         with life.lock:
-            life.lease.inbox = seen
-            records = self.admit(facts)
+            records, taken = self.admit(facts)
             if not batch.change.release:
                 life.unpark()
-                return life.line.enqueue((*kept, *records), inbox_taken=taken)
-            wake = life.store.now() if records or self.is_coming(life.waits) else batch.change.wake_at
-            parked = tuple(record for record in batch.records if type(record) is Parked)
+                ticket = life.line.enqueue((*kept, *records), inbox_taken=taken)
+                self._under_way[ticket] = seen if len(taken) == len(facts) else 0
+                return ticket
+            # What another thread took out of the inbox is folded by now: its branch was woken, or is about to be.
+            cancelled = life.run.cancel is not None and not life.rolling_back
+            ready = bool(records) or bool(life.busy) or cancelled or any(wait.is_ready() for wait in life.waits)
+            wake = life.store.now() if ready else batch.change.wake_at
+            parked = tuple(
+                msgspec.structs.replace(record, until=wake) for record in batch.records if type(record) is Parked
+            )
             change = Park(wake, batch.change.waiting_for, seen, True)
             return life.line.enqueue((*kept, *records, *parked), change, inbox_taken=taken)
 
@@ -206,15 +220,19 @@ class Outside:
         life = self._life
         with life.lock:
             life.writable(branch, (record,))
-            if want.kind != "signal" and not self._claim(want.key):
-                return None
+            if want.kind != "signal":
+                if not self._claim(want.key):
+                    return None
+                self._doubtful.add(want.key)
             life.unpark()
             status: Literal["running", "rolling_back"] = "rolling_back" if life.rolling_back else "running"
             life.unparked()
             if life.line.riding:
                 life.line.enqueue()  # what rides is written whatever becomes of this batch
             rows = self.closing_rows(want.key, "TIMED_OUT")
-            return life.line.enqueue((record,), Unpark(status, life.lease.inbox), rows=rows)
+            late = isinstance(record, InvokeFailed) and record.how == "timed_out"
+            facts = self._cancelling(want.key, "the run that invoked it waited for it no longer") if late else ()
+            return life.line.enqueue((record,), Unpark(status, life.lease.inbox), rows=rows, facts=facts)
 
     def closing_rows(self, key: str, status: str) -> tuple[DoorRow, ...]:
         """What the outside is told of a callback that ends without an answer."""
@@ -227,6 +245,12 @@ class Outside:
         """The end was not written."""
         with self._life.lock:
             self._claimed.discard(key)
+            self._doubtful.discard(key)
+
+    def ended(self, key: str) -> None:
+        """The end is on record."""
+        with self._life.lock:
+            self._doubtful.discard(key)
 
     def signal_ticket(self, branch: Branch, want: Wanted, signal: str) -> Ticket | None:
         """The batch that gives the next signal to this operation; None if there is none."""
@@ -284,10 +308,14 @@ class Outside:
     def _part(self, key: str, rows: list[DoorRow], facts: list[Outgoing]) -> None:
         """What is told to whoever would have ended this operation."""
         rows += self.closing_rows(key, "CANCELLED")
+        facts += self._cancelling(key, "the run that invoked it goes on without it")
+
+    def _cancelling(self, key: str, reason: str) -> tuple[Outgoing, ...]:
+        """What ends the child of this operation."""
         child = self._life.run.ops[key].child
-        if child is not None:
-            reason = "the run that invoked it goes on without it"
-            facts.append(Outgoing(child, CANCEL, self._life.store.now(), encode_cancel(reason, None)))
+        if child is None:
+            return ()
+        return (Outgoing(child, CANCEL, self._life.store.now(), encode_cancel(reason, None)),)
 
     def told_parent(self, record: AnyRecord, change: HotChange | None) -> tuple[Outgoing, ...]:
         """What the run that waits for this one is told with its end."""
@@ -322,22 +350,19 @@ class Outside:
                 if not waits:
                     del self._topics[topic]
 
-    def is_coming(self, waits: Iterable[Wait]) -> bool:
-        """Whether something is queued already that ends one of these, or the run. Under ``lock``: a run that parks now
-        parks behind it, and nobody else would wake it.
+    def react(self, ticket: Ticket | None) -> None:
+        """What it moved out of the inbox is on record: end the waits that it is for; a cancellation unwinds the
+        handler.
         """
-        return bool(self._coming) and any(
-            topic in self._coming for wait in waits for topic in (CANCELLED, *wait.topics)
-        )
-
-    def react(self, records: Sequence[AnyRecord]) -> None:
-        """These are on record: end the waits that they are for; a cancellation unwinds the handler."""
         life = self._life
-        with life.lock:
-            self._coming -= Counter(map(_topic, records))
+        records: Sequence[AnyRecord] = ()
+        if ticket is not None:
+            records = ticket.batch.records
+            with life.lock:
+                life.lease.inbox = max(life.lease.inbox, self._under_way.pop(ticket, 0))
         if life.run.cancel is not None and not life.rolling_back and life.over is None:
             life.unwind("cancelled")
-        topics = [_topic(record) for record in records]
+        topics = [topic for record in records if (topic := _topic(record)) is not None]
         if not topics or not self._topics:
             return
         with life.lock:
@@ -350,10 +375,8 @@ class Outside:
         life.wake(woken)
 
 
-def _topic(record: AnyRecord) -> str:
+def _topic(record: AnyRecord) -> str | None:
     match record:
-        case CancelRequested():
-            return CANCELLED
         case CallbackBeat(key=key) | CallbackSucceeded(key=key) | CallbackFailed(key=key):
             return key
         case InvokeSucceeded(key=key) | InvokeFailed(key=key):
@@ -361,7 +384,7 @@ def _topic(record: AnyRecord) -> str:
         case SignalReceived(name=name):
             return topic_of_signal(name)
         case _:
-            return ""
+            return None
 
 
 def ended_error(record: AnyRecord, run_id: str) -> ErrorRecord:

@@ -59,7 +59,7 @@ def settle_parking(life: Life, wait: Wait, ticket: Ticket) -> bool:
                 with life.lock:
                     life.wait_end(wait)
                 wait.wake()  # where it is another branch's, which stands there
-                life.outside.react(ticket.batch.records)
+                life.outside.react(ticket)
                 return False
         else:
             return parked(life, ticket)
@@ -70,7 +70,7 @@ def parked(life: Life, ticket: Ticket) -> bool:
     if type(ticket.batch.change) is ParkChange and ticket.batch.change.release:
         life.suspended()
         assert life.over is not None
-        raise life.over
+        raise life.over.with_traceback(None)
     return True
 
 
@@ -153,6 +153,8 @@ def end_outside(scope: Scope, effect: EndOutside) -> None:
     except InboxChanged:
         outside.unclaim(effect.want.key)
         life.host.take_inbox(life)
+    else:
+        outside.ended(effect.want.key)
 
 
 def take_signal(scope: Scope, effect: TakeSignal) -> bool:

@@ -60,7 +60,7 @@ async def settle_parking_async(life: Life, wait: Wait, ticket: Ticket) -> bool:
                 with life.lock:
                     life.wait_end(wait)
                 wait.wake()  # where it is another branch's, which stands there
-                life.outside.react(ticket.batch.records)
+                life.outside.react(ticket)
                 return False
         else:
             return parked(life, ticket)
@@ -177,7 +177,9 @@ async def end_outside_async(scope: Scope, effect: EndOutside) -> None:
         found = outside.inbox_ticket()
         if found is not None:
             await life.settle_async(found)
-        outside.react(() if found is None else found.batch.records)
+        outside.react(found)
+    else:
+        outside.ended(effect.want.key)
 
 
 async def take_signal_async(scope: Scope, effect: TakeSignal) -> bool:

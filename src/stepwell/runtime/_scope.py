@@ -133,7 +133,7 @@ class Scope:
         """Check that the scope may be used from here, now. Raises as `begin`."""
         life = self.life
         if life.over is not None:
-            raise life.over
+            raise life.over.with_traceback(None)
         attempt = current_attempt.get()
         if attempt is not None:
             self._refuse_nested(attempt, method, inner)
