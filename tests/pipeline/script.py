@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,12 +151,22 @@ class Bad(Quiet):
         raise ValueError(message)
 
 
+class Hanging(Quiet):
+    """Never ends."""
+
+    def execute(self, context: Work) -> StepResult:
+        note("execute", self.name)
+        threading.Event().wait()
+        raise AssertionError
+
+
 KINDS = {
     "step": Step,
     "failing": Failing,
     "flaky": Flaky,
     "once": AtMostOnce,
     "quiet": Quiet,
+    "hang": Hanging,
     "bad": Bad,
     "wait": Waiting,
 }
@@ -183,7 +194,8 @@ def step_of(given: str) -> BaseStep[Work]:
     """``kind:name``, or a group ``name=kind:name+kind:name``."""
     group, equals, members = given.partition("=")
     if equals:
-        return ParallelSteps(group, [step_of(member) for member in members.split("+")], max_workers=1)
+        workers = 2 if "hang" in members else 1
+        return ParallelSteps(group, [step_of(member) for member in members.split("+")], max_workers=workers)
     kind, _, name = given.partition(":")
     return KINDS[kind](name)
 

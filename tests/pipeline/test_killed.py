@@ -168,6 +168,58 @@ def test_attempts_are_counted_on_after_a_kill_in_the_wait_for_the_next_one(stage
     assert found["done"] == ["s1", "s2", "s3"]
 
 
+@pytest.mark.parametrize(
+    "second, die",
+    [
+        ("step:s2", "execute s2"),
+        ("step:s2", "after Recorded s2/once:part"),
+        ("step:s2", "executed s2"),
+        ("step:s2", "before StepSucceeded s2"),
+        ("flaky:s2", "after StepRetryPlanned s2"),
+    ],
+)
+@pytest.mark.parametrize("again", [None, "rollback s2:None", "after StepSucceeded undo/s2"])
+def test_a_step_that_never_ended_is_rolled_back_first_when_the_run_is_cancelled(
+    stage: Stage, second: str, die: str, again: str | None
+) -> None:
+    steps = ["step:s1", second, "step:s3"]
+    assert stage.play(steps, die) is None
+    with Engine(stage.store) as engine:
+        engine.get_run("run-1").cancel("not wanted any more")
+    if again is not None:
+        Path(f"{stage.ledger}.died").unlink()
+        assert stage.play(steps, again) is None
+    found = stage.play(steps)
+    assert found is not None
+    assert found["error"].startswith("run run-1 was cancelled")
+    twice = ["s2:None"] if again == "rollback s2:None" else []
+    assert stage.lines("rollback") == [*twice, "s2:None", "s1:s1"]
+    assert "s3" not in stage.lines("execute")
+    assert found["where"] == {}
+    stage.sound()
+
+
+def test_a_step_that_was_not_begun_is_not_rolled_back(stage: Stage) -> None:
+    steps = ["step:s1", "step:s2"]
+    assert stage.play(steps, "can_skip s2") is None
+    with Engine(stage.store) as engine:
+        engine.get_run("run-1").cancel()
+    assert stage.play(steps) is not None
+    assert stage.lines("rollback") == ["s1:s1"]
+    stage.sound()
+
+
+def test_a_member_that_never_ended_is_rolled_back_where_another_one_has_failed(stage: Stage) -> None:
+    """The failed one is on record before the process dies in its neighbour."""
+    steps = ["step:s1", "g=hang:m1+bad:m2"]
+    assert stage.play(steps, "after StepSucceeded g/m2") is None
+    found = stage.play(steps)
+    assert found is not None
+    assert found["error"] == "Step 'm2' failed: m2 is no good"
+    assert stage.lines("rollback") == ["m2:None", "m1:None", "s1:s1"]
+    stage.sound()
+
+
 def test_a_step_that_runs_at_most_once_fails_when_nobody_knows_whether_it_has_run(stage: Stage) -> None:
     steps = ["step:s1", "once:s2", "step:s3"]
     assert stage.play(steps, "executed s2") is None

@@ -608,7 +608,7 @@ def test_an_exception_in_restore_is_the_steps_failure(engine: Engine) -> None:
     again = Pipeline(engine, a, Opens("b"), Step("c"), Step("last"), run_id="r")
     with pytest.raises(StepFailed, match=r"^Step 'b' failed: locked$"):
         again.execute()
-    assert again.context.seen == ["a", "b", "c", "-c", "-b", "-a"]
+    assert again.context.seen == ["a", "b", "c", "-last", "-c", "-b", "-a"]
     assert again.percents == []
 
 

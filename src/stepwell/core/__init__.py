@@ -46,6 +46,7 @@ from stepwell.core._effects import (
     TakeSignal,
 )
 from stepwell.core._flow import (
+    interruption,
     record,
     scope,
     scope_outcome,
@@ -243,6 +244,7 @@ __all__ = [
     "fold_all",
     "fork_records",
     "idempotency_key",
+    "interruption",
     "invoke",
     "item_key",
     "jitter_fraction",

@@ -46,7 +46,7 @@ class StepWanted(Wanted, frozen=True):
     undo: bool = False
     fingerprint: str | None = None
     undo_failed: bool = False
-    """Its undo is run where it failed for good, too: what it did until then is to be undone first."""
+    """Its undo is run where it did not succeed, too: what it did until then is to be undone first."""
 
 
 # What to do.

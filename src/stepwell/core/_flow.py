@@ -82,9 +82,7 @@ def step(run: RunState, want: StepWanted, interrupted: Capture) -> Flow[Any]:
             case ParkUntil(until):
                 yield Park(want, until)
             case Lost(attempt):
-                lost = StepInterruptedError(
-                    f"step '{want.name or want.key}' was interrupted in attempt {attempt}; it may or may not have run"
-                )
+                lost = interruption(want.name or want.key, attempt)
                 yield from _failed(run, want, attempt, Failed(interrupted(lost), (yield NOW), lost), interrupted)
             case Execute(attempt, fresh):
                 if fresh:
@@ -105,6 +103,11 @@ def step(run: RunState, want: StepWanted, interrupted: Capture) -> Flow[Any]:
                 assert_never(other)
 
 
+def interruption(name: str, attempt: int) -> StepInterruptedError:
+    """The error of a step that a crash interrupted and that is not begun again."""
+    return StepInterruptedError(f"step '{name}' was interrupted in attempt {attempt}; it may or may not have run")
+
+
 def _state(run: RunState, want: StepWanted) -> Payload:
     op = run.ops.get(want.key)
     return None if op is None else op.payload
@@ -112,7 +115,10 @@ def _state(run: RunState, want: StepWanted) -> Payload:
 
 def _start(run: RunState, want: StepWanted, attempt: int) -> Flow[None]:
     at = yield NOW
-    started = StepStarted(at, want.key, attempt, want.kind, want.name, want.sub_type, want.fingerprint, want.weight)
+    undo = want.undo and want.undo_failed
+    started = StepStarted(
+        at, want.key, attempt, want.kind, want.name, want.sub_type, want.fingerprint, want.weight, undo
+    )
     yield Commit((started,)) if want.at_most_once or want.durable_start or run.careful else Ride((started,))
 
 
@@ -213,4 +219,4 @@ def _recorded_scope(op: Op, want: Wanted) -> Flow[Done | Failed | None]:
     return None
 
 
-__all__ = ["record", "scope", "scope_outcome", "step", "wait"]
+__all__ = ["interruption", "record", "scope", "scope_outcome", "step", "wait"]

@@ -135,6 +135,8 @@ def _step_started(run: RunState, r: StepStarted) -> None:
         op.sub_type = r.sub_type
     if r.fingerprint is not None:
         op.fingerprint = r.fingerprint
+    if r.undo:
+        op.undo = True
     run.executing.add(r.key)
 
 

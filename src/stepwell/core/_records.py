@@ -109,7 +109,10 @@ class LifeLost(Record, frozen=True, array_like=True, gc=False, tag=4):
 
 
 class StepStarted(Record, frozen=True, array_like=True, gc=False, tag=5):
-    """An attempt began. ``fingerprint`` is kept for unnamed steps only (durable.md §3.2)."""
+    """An attempt began. ``fingerprint`` is kept for unnamed steps only (durable.md §3.2).
+
+    ``undo``: whatever becomes of it, rollback has something to undo here.
+    """
 
     key: str
     attempt: int
@@ -118,6 +121,7 @@ class StepStarted(Record, frozen=True, array_like=True, gc=False, tag=5):
     sub_type: str | None = None
     fingerprint: str | None = None
     weight: float | None = None
+    undo: bool = False
 
 
 class StepSucceeded(Record, frozen=True, array_like=True, gc=False, tag=6):

@@ -142,7 +142,7 @@ class Door:
             plan: its retry policy; None: one attempt.
             timeout: seconds for an attempt.
             at_most_once: an attempt that a crash interrupted fails the step.
-            undo: it has an undo (`set_undo`), also where it fails for good.
+            undo: it has an undo (`set_undo`), also where it does not succeed: its start is durable before its body.
             context: of the branch that asks; default the handler's.
 
         Raises:
@@ -162,7 +162,7 @@ class Door:
 
         want = StepWanted(
             key, "step", name, None, 0.0, TEXTS, Body(body, TEXTS, is_async=is_async, timeout=timeout), plan,
-            at_most_once, undo=undo, undo_failed=undo,
+            at_most_once, durable_start=undo, undo=undo, undo_failed=undo,
         )  # fmt: skip
         return asking._go(step(self._life.run, want, capture))
 
@@ -214,6 +214,14 @@ class Door:
             return await self.record(key, await value_of(fn()))
         finally:
             slot.release()
+
+    def recalled(self, key: str, fn: Callable[[], Any], *, in_loop: bool) -> Any:
+        """What `once` has on record under this key, or what ``fn`` gives: in a rollback nothing more is recorded.
+
+        ``in_loop``: asked by an async body; then an awaitable.
+        """
+        value = serde.decode(self.text(self.ops[key]), key=key) if self._known(key) else fn()
+        return value_of(value) if in_loop else self.settled(value)
 
     def _known(self, key: str) -> bool:
         self.asked(key)

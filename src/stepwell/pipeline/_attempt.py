@@ -238,7 +238,7 @@ class Undoing:
     @contextmanager
     def _linked(self, port: Any) -> Iterator[None]:
         voice = Voice(self._notes, self._unit.name)
-        link = StepLink(self._door, voice, "", in_loop=self.is_async, over=port.cancelled)
+        link = StepLink(self._door, voice, self._unit.key, in_loop=self.is_async, over=port.cancelled, undoing=True)
         with linked(self._fields.context, link, self._unit.name), speaking(voice):
             yield
         self._notes.flush()

@@ -365,11 +365,14 @@ class Interpreter:
         raised: dict[str, StepFailed] = {}
         changes: dict[str, dict[str, str]] = {}
 
+        on_record = [self.book.ended(unit.key) for unit in group.members]
+        failed_before = any(found is not None and not found.result.success for found in on_record)
+
         async def member(branch: Operations, unit: Unit) -> None:
-            if any(not one.result.success for one in list(ended.values())):
-                return  # a member has failed: no new one starts
-            fields = self.fields.copied(base)
             found = self.book.ended(unit.key)
+            if found is None and (failed_before or any(not one.result.success for one in list(ended.values()))):
+                return  # a member has failed: none is started, nor begun again
+            fields = self.fields.copied(base)
             if found is None:
                 found = await self._ended(unit, fields, branch)
             else:

@@ -140,9 +140,10 @@ class StepLink:
 
     def __init__(
         self, door: Door, sink: Voice, key: str, *, attempt: int = 1, in_loop: bool = False,
-        over: Callable[[], bool] | None = None,
+        over: Callable[[], bool] | None = None, undoing: bool = False,
     ) -> None:  # fmt: skip
         self._door = door
+        self._undoing = undoing
         self.sink = sink
         self._key = key
         self.attempt = attempt
@@ -157,7 +158,10 @@ class StepLink:
         if not self._key:
             message = f"once({key!r}): only a step that is executed can record it"
             raise RuntimeError(message)
-        return self._door.once(f"{self._key}/once:{label(key)}", fn, in_loop=self._in_loop)
+        place = f"{self._key}/once:{label(key)}"
+        if self._undoing:
+            return self._door.recalled(place, fn, in_loop=self._in_loop)
+        return self._door.once(place, fn, in_loop=self._in_loop)
 
     def cancelled(self) -> bool:
         """Whether the run is being cancelled, or the attempt is over."""

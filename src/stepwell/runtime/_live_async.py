@@ -23,7 +23,7 @@ from stepwell.runtime._live import (
     tell_swallowed,
     verdict,
 )
-from stepwell.runtime._rollback import Outcome, to_undo, undo_plan, undo_wanted
+from stepwell.runtime._rollback import Outcome, must_discover, to_undo, undo_plan, undo_wanted
 from stepwell.runtime._unused import note_unused
 from stepwell.runtime._values import failed
 from stepwell.serde import capture, current_redactor
@@ -131,12 +131,10 @@ async def _end(life: Life, record: AnyRecord, end: End) -> Ending:
 async def _undo_all(life: Life, outcome: Outcome, error: ErrorRecord | None) -> None:
     run = life.run
     life.begin_rollback()
-    if not to_undo(run):
-        return
-    record, find = undo_plan(life, outcome, error)
-    if record is not None:
-        await life.commit_async(None, (record,), Unpark("rolling_back"))
-    if find:
+    records = undo_plan(life, outcome, error)
+    if records:
+        await life.commit_async(None, records, Unpark("rolling_back"))
+    if must_discover(life):
         await discover_async(life)
         life.begin_rollback()
     life.root.open = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stepwell.core import RollbackStarted, StepWanted, step
+from stepwell.core import RollbackStarted, StepFailed, StepWanted, interruption, step
 from stepwell.errors import DurableOperationError, Suspend
 from stepwell.journal import Unpark
 from stepwell.runtime._drive import drive
@@ -13,7 +13,7 @@ from stepwell.serde import capture
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from stepwell.core import RunState
+    from stepwell.core import AnyRecord, RunState
     from stepwell.errors import ErrorRecord
     from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Scope
@@ -57,21 +57,41 @@ def undo_all(life: Life, outcome: Outcome, error: ErrorRecord | None) -> None:
     """
     run = life.run
     life.begin_rollback()
-    if not to_undo(run):
-        return
-    record, find = undo_plan(life, outcome, error)
-    if record is not None:
-        life.commit(None, (record,), Unpark("rolling_back"))
-    if find:
+    records = undo_plan(life, outcome, error)
+    if records:
+        life.commit(None, records, Unpark("rolling_back"))
+    if must_discover(life):
         discover(life)
         life.begin_rollback()
     undo_keys(life.root_scope(), life.undo_order(to_undo(run)))
 
 
-def undo_plan(life: Life, outcome: Outcome, error: ErrorRecord | None) -> tuple[RollbackStarted | None, bool]:
-    """What must be on record before the first undo, and whether undo functions are still to be found."""
-    record = rollback_started(life, outcome, error) if life.run.rollback is None else None
-    return record, any(key not in life.undos for key in to_undo(life.run))
+def undo_plan(life: Life, outcome: Outcome, error: ErrorRecord | None) -> tuple[AnyRecord, ...]:
+    """What must be on record before the first undo."""
+    if life.run.rollback is not None:
+        return ()
+    failed = unfinished(life)
+    if not failed and not to_undo(life.run):
+        return ()
+    # In one batch: from here on no life may take what never ended for what made the run fail.
+    return (*failed, rollback_started(life, outcome, error))
+
+
+def must_discover(life: Life) -> bool:
+    """Whether undo functions are still to be found."""
+    return any(key not in life.undos for key in to_undo(life.run))
+
+
+def unfinished(life: Life) -> list[StepFailed]:
+    """The ends of steps that will never end by themselves, and are to be undone whatever became of them: the process
+    died in them, or they waited for their next attempt, and the run was cancelled.
+    """
+    ends = []
+    for op in life.run.ops.values():
+        if op.undo and op.status in ("started", "planned") and not op.key.startswith(UNDO):
+            error = op.error or capture(interruption(op.name or op.key, op.attempt))
+            ends.append(StepFailed(life.store.now(), op.key, error, undo=True))
+    return ends
 
 
 def undo_keys(scope: Scope, keys: Sequence[str]) -> None:

@@ -103,6 +103,8 @@ class KeyWatch:
 
     def _inside(self, key: str, record: AnyRecord) -> None:
         scope = "" if key.startswith(UNDO) else parent_of(key)
+        if isinstance(record, StepFailed) and record.undo:
+            return  # the end of a step that a dead process left open may come with the rollback
         while scope:
             if scope in self.ops and self.ops[scope].ended:
                 self.say("scopes", key, f"{type(record).__name__} inside {scope}, which had ended")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stepwell.client import Engine
+from stepwell.errors import RunCancelled
 from stepwell.pipeline.actions.action import BaseAction
 from stepwell.pipeline.actions.add_task_data import AddTaskDataAction
 from stepwell.pipeline.actions.dataset import DatasetAction
@@ -109,13 +110,13 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("then", ["goes on", "fails", "is cancelled"])
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("name, step", [(name, step) for name, steps in STEPS.items() for step in steps])
 def test_a_step_that_was_cut_off(
     name: str,
     step: str,
-    fails: bool,
+    then: str,
     fresh: bool,
     made: dict[str, tuple[type[BaseAction[Any]], dict[str, Any]]],
     tmp_path: Path,
@@ -130,7 +131,7 @@ def test_a_step_that_was_cut_off(
     class Ending(kind):  # type: ignore[misc,valid-type]
         def setup_steps(self, registry: StepRegistry[Any]) -> None:
             super().setup_steps(registry)
-            registry.register(Last(fails))
+            registry.register(Last(fails=then == "fails"))
 
     registry: StepRegistry[Any] = StepRegistry()
     kind(params).setup_steps(registry)
@@ -139,7 +140,13 @@ def test_a_step_that_was_cut_off(
     before = tree(tmp_path / "target"), tree(workspace)
     with pytest.raises(Cut):
         Ending(params, run_id="cut", engine=engine).execute()
-    if fails:
+    if then == "is cancelled":
+        engine.get_run("cut").cancel()
+        with pytest.raises(RunCancelled):
+            Ending(params, run_id="cut", engine=engine).execute()
+        assert (tree(tmp_path / "target"), tree(workspace)) == before
+        assert (tmp_path / "target").exists() != fresh
+    elif then == "fails":
         with pytest.raises(StepFailed) as caught:
             Ending(params, run_id="cut", engine=engine).execute()
         assert (str(caught.value), caught.value.rollback_errors) == ("Step 'last' failed: no", ())

@@ -146,7 +146,8 @@ class BaseStepContext:
             """Which attempt of the step this is, from 1."""
 
         def once(self, key: str, fn: Callable[[], T]) -> T:
-            """Call ``fn`` and record what it returns; after a crash the recorded value is returned instead.
+            """Call ``fn`` and record what it returns; after a crash the recorded value is returned instead. In the
+            step's rollback: the recorded value, or where there is none what ``fn`` returns, which is not recorded.
 
             Args:
                 key: names it within the step; a key used twice in one step gives the first value.

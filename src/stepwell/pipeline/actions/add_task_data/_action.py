@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from stepwell.pipeline.actions.action import BaseAction, P, remove_scratch
+from stepwell.pipeline.actions.action import BaseAction, P, remove_scratch, scratch_folder
 from stepwell.pipeline.actions.add_task_data._context import AddTaskDataContext, AddTaskDataMethod, AddTaskDataParams
 from stepwell.pipeline.actions.add_task_data._steps import (
     FormatResultsStep,
@@ -62,8 +61,7 @@ class AddTaskDataAction(BaseAction[P]):
 
     def finished(self, context: AddTaskDataContext) -> None:
         """Remove the run's temporary folder."""
-        if context.temp_folder:
-            remove_scratch(Path(context.temp_folder))
+        remove_scratch(scratch_folder(context))
 
     def result(self, context: AddTaskDataContext) -> dict[str, Any]:
         """What `execute` returns besides the summary."""

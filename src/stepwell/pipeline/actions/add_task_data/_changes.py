@@ -1,23 +1,15 @@
-"""Changes of tasks' files: known before the first is made, and taken back byte for byte.
-
-The list is recorded, and lies in the run's own folder besides: whoever cancels a run that was cut off while it wrote
-has no result of that step, and takes the changes back in the rollback of the step before it.
-"""
+"""Changes of tasks' files: on record before the first is made, and taken back byte for byte."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from stepwell.pipeline.actions.action import remove_scratch, run_token, scratch_folder
+from stepwell.pipeline.actions.action import remove_scratch, scratch_folder
 from stepwell.pipeline.actions.add_task_data._context import AddTaskDataContext, tasks_folder
-from stepwell.pipeline.storage import Storage, write_whole
-
-PLAN = "changes.json"
+from stepwell.pipeline.storage import Storage
 
 
 def make_change(folder: Storage, targets: dict[str, str], task_id: str, data: Any) -> dict[str, Any]:
@@ -59,27 +51,9 @@ def take_back(context: AddTaskDataContext, changes: Sequence[dict[str, Any]]) ->
             folder.write(target, change["former"].encode("utf-8", "surrogateescape"))
         elif _text(found) != change["former"]:
             problems.append(f"{target} was changed by somebody else and is left as it is")
-    remove_scratch(_scratch(context))
+    remove_scratch(scratch_folder(context))
     if problems:
         raise OSError("; ".join(problems))
-
-
-def keep_plan(context: AddTaskDataContext, changes: Sequence[dict[str, Any]]) -> None:
-    """Put the list into the run's own folder."""
-    context.temp_folder = str(_scratch(context))
-    content = json.dumps(changes, default=str).encode()
-    write_whole(Path(context.temp_folder) / PLAN, io.BytesIO(content), run_token(context))
-
-
-def kept_plan(context: AddTaskDataContext) -> list[dict[str, Any]]:
-    """The list from the run's own folder; empty when there is none."""
-    kept = _scratch(context) / PLAN
-    changes: list[dict[str, Any]] = json.loads(kept.read_bytes()) if kept.exists() else []
-    return changes
-
-
-def _scratch(context: AddTaskDataContext) -> Path:
-    return Path(context.temp_folder or scratch_folder(context))
 
 
 def _changed(former: bytes, data: Any) -> bytes:

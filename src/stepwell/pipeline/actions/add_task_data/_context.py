@@ -53,8 +53,6 @@ class AddTaskDataContext(ActionContext):
         failures: ``[{'task_id', 'error'}, …]``.
         success_count: tasks that have got their data.
         model_path: the model's local path.
-        changed: what the upload is about to replace: ``[{task_id, target, former, data, checksum}]``.
-        temp_folder: a local folder of the run's own.
         predictor: what makes predictions; never recorded.
     """
 
@@ -66,8 +64,6 @@ class AddTaskDataContext(ActionContext):
     failures: list[dict[str, Any]] = field(default_factory=list)
     success_count: int = 0
     model_path: str = ""
-    changed: list[dict[str, Any]] = field(default_factory=list)
-    temp_folder: str = ""
     predictor: Any = field(default=None, repr=False, metadata=TRANSIENT)
 
     def fail(self, task_id: str, error: str) -> None:

@@ -10,7 +10,7 @@ from stepwell.errors import BadArguments
 from stepwell.pipeline._storage_spec import resolve
 from stepwell.pipeline._workspace import is_place
 from stepwell.pipeline.actions._transfer import Patience, patiently
-from stepwell.pipeline.actions.add_task_data._changes import apply_change, keep_plan, kept_plan, make_change, take_back
+from stepwell.pipeline.actions.add_task_data._changes import apply_change, make_change, take_back
 from stepwell.pipeline.actions.add_task_data._context import AddTaskDataContext, tasks_folder, wanted_tasks
 from stepwell.pipeline.actions.add_task_data._predictor import find_model, load_predictor
 from stepwell.pipeline.actions.add_task_data._reading import read_annotations
@@ -93,8 +93,7 @@ class ProcessTasksStep(BaseStep[AddTaskDataContext]):
         return _processed(context)
 
     def rollback(self, context: AddTaskDataContext, result: StepResult) -> None:
-        """Forget the data; first take back an upload that was cut off in its middle."""
-        take_back(context, kept_plan(context))
+        """Forget the data."""
         context.task_data = {}
 
 
@@ -157,8 +156,7 @@ class FormatResultsStep(BaseStep[AddTaskDataContext]):
         return _processed(context)
 
     def rollback(self, context: AddTaskDataContext, result: StepResult) -> None:
-        """Forget the data; first take back an upload that was cut off in its middle."""
-        take_back(context, kept_plan(context))
+        """Forget the data."""
         context.task_data = {}
 
 
@@ -182,8 +180,6 @@ class UploadAnnotationsStep(BaseStep[AddTaskDataContext]):
         changed: list[dict[str, Any]] = context.once(
             "plan", lambda: [make_change(folder, targets, task_id, data) for task_id, data in context.task_data.items()]
         )
-        context.changed = changed
-        keep_plan(context, changed)
         for number, change in enumerate(changed, 1):
             try:
                 patiently(lambda change=change: apply_change(folder, change), PATIENCE)  # type: ignore[misc]
@@ -202,7 +198,7 @@ class UploadAnnotationsStep(BaseStep[AddTaskDataContext]):
 
     def rollback(self, context: AddTaskDataContext, result: StepResult) -> None:
         """Put back the exact former bytes. What somebody else has changed since is left as it is, and reported."""
-        take_back(context, result.rollback_data.get("changed") or context.changed)
+        take_back(context, result.rollback_data.get("changed") or context.once("plan", list))
 
 
 def _processed(context: AddTaskDataContext) -> StepResult:

@@ -37,7 +37,7 @@ class _FolderStep(BaseStep[D]):
 
     def rollback(self, context: D, result: StepResult) -> None:
         """Delete what was made, and put back what was there."""
-        fact = context.folders.get(self.name)
+        fact = context.folders.get(self.name) or context.once("folder", lambda: None)
         if fact is not None:
             Filling(**fact).take_back()
 

@@ -72,7 +72,6 @@ class ExportContext(ActionContext):
         exported_count: items that were saved.
         failed_count: items that were not.
         output_path: URL of the export's folder.
-        absent_folders: folders that were not there before.
     """
 
     params_model: ClassVar[type[BaseModel]] = ExportParams
@@ -93,7 +92,6 @@ class ExportContext(ActionContext):
     exported_count: int = 0
     failed_count: int = 0
     output_path: str = ""
-    absent_folders: list[str] = field(default_factory=list)
     storage: Storage | None = field(default=None, repr=False, metadata=TRANSIENT)
     handler: Any = field(default=None, repr=False, metadata=TRANSIENT)
 

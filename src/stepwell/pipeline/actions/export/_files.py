@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,15 +21,31 @@ def claim_folder(storage: Storage, wanted: str, owner: str) -> str:
 
     A folder counts as taken when something is in it; a second call by the same owner finds its own again.
     """
-    number = 0
-    while True:
-        folder = wanted if number == 0 else f"{wanted}({number})"
-        marker = f"{folder}/{MARKER}"
-        if storage.exists(marker) and storage.read(marker).decode() == owner:
+    for folder in _numbered(wanted):
+        if _owner(storage, folder) == owner or storage.claim(folder, MARKER, owner.encode()):
             return folder
-        if storage.claim(folder, MARKER, owner.encode()):
+    raise AssertionError("numbers do not end")
+
+
+def claimed_folder(storage: Storage, wanted: str, owner: str) -> str | None:
+    """The folder that `claim_folder` made for this owner; None if it made none."""
+    for folder in _numbered(wanted):
+        if _owner(storage, folder) == owner:
             return folder
-        number += 1
+        if not storage.list(folder):
+            return None
+    return None
+
+
+def _numbered(wanted: str) -> Iterator[str]:
+    yield wanted
+    for number in count(1):
+        yield f"{wanted}({number})"
+
+
+def _owner(storage: Storage, folder: str) -> str | None:
+    marker = f"{folder}/{MARKER}"
+    return storage.read(marker).decode() if storage.exists(marker) else None
 
 
 def remove_claimed(storage: Storage, folder: str, owner: str, *, made: bool) -> None:
@@ -40,8 +57,7 @@ def remove_claimed(storage: Storage, folder: str, owner: str, *, made: bool) -> 
         owner: whose.
         made: it is known that the owner made it: then it is his without a marker, too.
     """
-    marker = f"{folder}/{MARKER}"
-    found = storage.read(marker).decode() if storage.exists(marker) else None
+    found = _owner(storage, folder)
     if found == owner or (made and found is None):
         storage.delete_folder(folder)
 

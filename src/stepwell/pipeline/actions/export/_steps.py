@@ -14,7 +14,15 @@ from stepwell.pipeline.actions._params import revealed
 from stepwell.pipeline.actions._transfer import Patience, patiently, side_by_side
 from stepwell.pipeline.actions.export._context import ExportContext, opened_storage
 from stepwell.pipeline.actions.export._exporter import hook_of
-from stepwell.pipeline.actions.export._files import MARKER, Naming, claim_folder, json_text, named, remove_claimed
+from stepwell.pipeline.actions.export._files import (
+    MARKER,
+    Naming,
+    claim_folder,
+    claimed_folder,
+    json_text,
+    named,
+    remove_claimed,
+)
 from stepwell.pipeline.steps.base import BaseStep, StepResult
 from stepwell.pipeline.storage import Storage
 
@@ -36,13 +44,10 @@ class InitializeStep(BaseStep[ExportContext]):
     def execute(self, context: ExportContext) -> StepResult:
         """Fails without a storage."""
         storage = opened_storage(context)
-        root = context.param("path")
-        wanted = f"{root}/{context.param('name')}" if root else context.param("name")
-        context.path_root = root
-        absent = context.once("folders", lambda: list(storage.absent_folders([f"{wanted}/{MARKER}"])))
+        context.path_root = context.param("path")
+        wanted = _wanted(context)
+        context.once("folders", lambda: list(storage.absent_folders([f"{wanted}/{MARKER}"])))
         folder = claim_folder(storage, wanted, str(context.run_id))
-        # Of the folder itself its marker tells; only what is above it has to be remembered.
-        context.absent_folders = [name for name in absent if name != wanted]
         context.folder = folder
         context.unique_export_path = storage.get_url(folder)
         context.output_paths = {name: storage.get_url(f"{folder}/{name}") for name in (JSON, ORIGINALS)}
@@ -50,17 +55,25 @@ class InitializeStep(BaseStep[ExportContext]):
 
     def rollback(self, context: ExportContext, result: StepResult) -> None:
         """Remove the folder that it made, and only that."""
-        folder = result.rollback_data.get("folder") or context.folder
-        if not folder:
-            return
-        storage = opened_storage(context)
-        remove_claimed(storage, folder, str(context.run_id), made=result.success)
-        storage.remove_folders(context.absent_folders)
-        context.folder = context.folder = context.output_path = ""
+        absent: Any = context.once("folders", lambda: None)
+        if absent is None:
+            return  # it came to nothing before it could make anything
+        storage, owner = opened_storage(context), str(context.run_id)
+        folder = result.rollback_data.get("folder") or claimed_folder(storage, _wanted(context), owner)
+        if folder:
+            remove_claimed(storage, folder, owner, made=result.success)
+        # Of the folder itself its marker tells; what is above it goes if it was not there before.
+        storage.remove_folders([name for name in absent if name != _wanted(context)])
+        context.folder = context.output_path = ""
 
     def restore(self, context: ExportContext, result: StepResult) -> None:
         """Open the storage again."""
         opened_storage(context)
+
+
+def _wanted(context: ExportContext) -> str:
+    root, name = context.param("path"), str(context.param("name"))
+    return f"{root}/{name}" if root else name
 
 
 class FetchResultsStep(BaseStep[ExportContext]):

@@ -59,8 +59,10 @@ class UploadModelStep(BaseStep[TrainContext]):
         context.model_id = f"{source.stem}-{run_token(context)[:8]}"
         files = _files(source)
         targets = {f"models/{context.model_id}/{name}": path for name, path in files.items()}
-        absent: list[str] = context.once("folders", lambda: list(storage.absent_folders([*targets, "models/x"])))
-        result = StepResult(rollback_data={"model": context.model_id, "folders": absent})
+        made: dict[str, Any] = context.once(
+            "made", lambda: {"model": context.model_id, "folders": [*storage.absent_folders([*targets, "models/x"])]}
+        )
+        result = StepResult(rollback_data=made)
         total = len(targets)
         try:
             facts = {}
@@ -80,11 +82,11 @@ class UploadModelStep(BaseStep[TrainContext]):
 
     def rollback(self, context: TrainContext, result: StepResult) -> None:
         """Delete the model from the store."""
-        model = result.rollback_data.get("model")
-        if model:
+        made = result.rollback_data or context.once("made", dict)
+        if made:
             storage = _store(context)
-            storage.delete_folder(f"models/{model}")
-            storage.remove_folders(result.rollback_data.get("folders", ()))
+            storage.delete_folder(f"models/{made['model']}")
+            storage.remove_folders(made["folders"])
         context.model_url = context.model_id = ""
 
 

@@ -40,7 +40,6 @@ class UploadContext(ActionContext):
         uploaded_files: the files that are in the storage now, ``{key, specification, path, target, size, checksum}``.
         failed_files: ``{key, specification, path, error}``.
         skipped_duplicates: units left out because their main file equals an earlier one's.
-        upload_plan: what is going to be made in the storage; the rollback goes by it.
         temp_folder: a local folder of the run's own.
         output_path: URL of the upload's folder.
         data_units_path: URL of the file with the units.
@@ -59,7 +58,6 @@ class UploadContext(ActionContext):
     uploaded_files: list[dict[str, Any]] = field(default_factory=list)
     failed_files: list[dict[str, Any]] = field(default_factory=list)
     skipped_duplicates: int = 0
-    upload_plan: dict[str, Any] = field(default_factory=dict)
     temp_folder: str = ""
     output_path: str = ""
     data_units_path: str = ""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stepwell.pipeline.actions._transfer import Patience, is_passing, make_plan, send, side_by_side, take_back
-from stepwell.pipeline.actions.action import remove_scratch, run_token, scratch_folder
+from stepwell.pipeline.actions.action import remove_scratch, scratch_folder
 from stepwell.pipeline.actions.upload._context import UploadContext, opened_storage
 from stepwell.pipeline.actions.upload._units import units_target, units_text
 from stepwell.pipeline.steps.base import StepResult
-from stepwell.pipeline.storage import Storage, write_whole
-
-PLAN = "plan.json"
+from stepwell.pipeline.storage import Storage
 
 
 def send_units(context: UploadContext) -> StepResult:
@@ -30,9 +26,6 @@ def send_units(context: UploadContext) -> StepResult:
         "plan",
         lambda: make_plan(storage, wanted, overwrite=context.param("overwrite"), aside=scratch, also=[units_file]),
     )
-    context.upload_plan = plan
-    # The run's own folder knows the plan, too: whoever cancels a run that was cut off here has no result of this step.
-    write_whole(scratch / PLAN, io.BytesIO(json.dumps(plan).encode()), run_token(context))
     result = StepResult(rollback_data={"plan": plan})
     try:
         result.error = _send_all(context, storage, plan)
@@ -114,21 +107,17 @@ def _settle(
 
 
 def take_back_upload(context: UploadContext, plan: Mapping[str, Any] | None) -> None:
-    """Take an upload back and remove the run's temporary folder. May be called again.
+    """Take an upload back. May be called again.
 
     Args:
         context: of the upload.
-        plan: None: the one that an upload which was cut off left in the temporary folder.
+        plan: of the upload; None: it came to nothing before it had one.
 
     Raises:
         OSError: something could not be taken back.
     """
-    scratch = Path(context.temp_folder or scratch_folder(context))
-    if not plan:
-        left = scratch / PLAN
-        plan = json.loads(left.read_bytes()) if left.exists() else None
     problems = take_back(opened_storage(context), plan) if plan else []
     if problems:
-        raise OSError("; ".join(problems))
+        raise OSError("; ".join(problems))  # what could not be put back lies in the temporary folder still
     context.uploaded_files = []
-    remove_scratch(scratch)
+    remove_scratch(Path(context.temp_folder or scratch_folder(context)))

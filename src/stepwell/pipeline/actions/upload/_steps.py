@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stepwell.pipeline.actions.action import scratch_folder
+from stepwell.pipeline.actions.action import remove_scratch, scratch_folder
 from stepwell.pipeline.actions.upload._context import (
     UploadContext,
     check_paths,
@@ -88,8 +88,10 @@ class OrganizeFilesStep(BaseStep[UploadContext]):
         return StepResult(data={"unit_count": len(context.organized_files)})
 
     def rollback(self, context: UploadContext, result: StepResult) -> None:
-        """Remove the run's temporary folder; first take back an upload that was cut off in its middle."""
-        take_back_upload(context, None)
+        """Remove the run's temporary folder, unless something is in it that could not be put back."""
+        scratch = Path(context.temp_folder or scratch_folder(context))
+        if not any(scratch.glob("*.former")):
+            remove_scratch(scratch)
 
 
 class GenerateDataUnitsStep(BaseStep[UploadContext]):
@@ -120,7 +122,7 @@ class UploadFilesStep(BaseStep[UploadContext]):
 
     def rollback(self, context: UploadContext, result: StepResult) -> None:
         """Delete every file it made, and put back those it replaced."""
-        take_back_upload(context, result.rollback_data.get("plan") or context.upload_plan)
+        take_back_upload(context, result.rollback_data.get("plan") or context.once("plan", lambda: None))
 
 
 class ProcessMetadataStep(BaseStep[UploadContext]):
@@ -159,9 +161,9 @@ class ProcessMetadataStep(BaseStep[UploadContext]):
 
     def rollback(self, context: UploadContext, result: StepResult) -> None:
         """Put the former file with the units back."""
-        former = result.rollback_data.get("former")
+        former = result.rollback_data.get("former") or context.once("former", lambda: None)
         if former is not None:
-            opened_storage(context).write(result.rollback_data["target"], former)
+            opened_storage(context).write(units_target(context.param("name"), context.run_id), former)
 
 
 def _organize(context: UploadContext) -> None:
