@@ -94,6 +94,8 @@ class CrashingStore:
         world, act = self._world, self._count()
         run_ids = [batch.lease.run_id for batch in batches]
         kinds = kinds_of([record for batch in batches for record in batch.records]) or ["no record"]
+        if act is None and "RunBlocked" in kinds:
+            act = world.act_at_block()
         victim = batches[world.dice.randrange(len(batches))] if len(batches) > 1 else batches[0]
         alone = len({id(batch.lease) for batch in batches}) > 1 and world.dice.random() < 0.7
         if len(batches) > 1:

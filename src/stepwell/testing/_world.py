@@ -63,6 +63,7 @@ class World:
         self.appends = 0
         self.pauses = 0
         self.deadly = plan.deadly
+        self._at_block = 0.5
         self.trace: list[str] = []
         self.cells: Counter[tuple[str, str]] = Counter()
         self.found: list[Violation] = []
@@ -102,6 +103,11 @@ class World:
         return self._rids[rid]
 
     # -- disasters
+
+    def act_at_block(self) -> Act | None:
+        """What happens at the record that blocks a run: few runs are, so that chance would seldom meet it."""
+        likely, self._at_block = self._at_block, 0.0
+        return self.dice.choice(("before", "after", "refused", "lost")) if self.dice.random() < likely else None
 
     def unplug(self, process: Process, place: str, kinds: Sequence[str]) -> None:
         """The process is gone; with it all that ran in it."""
