@@ -74,10 +74,11 @@ def answer(
             told = tell(engine, found.run_id, ANSWER, encode_fact(fact), claim)
         except ClaimLost:
             continue  # somebody was quicker: say what became of it
-        if not told:
+        if told:
+            return
+        if Found(engine, callback_id).data == found.data:  # else somebody was quicker, and the run has ended since
             message = f"run {found.run_id} has ended; its callback can no longer be answered"
             raise UsageError(message)
-        return
 
 
 def _class_of(engine: Engine, run_id: str, name: str) -> Any:
