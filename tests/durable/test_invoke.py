@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stepwell import Engine
+from stepwell.client._drive import Asked
 from stepwell.durable import InvokeError, SerDesError, ValidationError
 from stepwell.durable._outside import RunRef, child_id
 from stepwell.durable.config import InvokeConfig
@@ -753,7 +754,7 @@ def test_the_child_ends_while_the_parent_is_blocked(colour: str) -> None:
     handle = way.start(body)
     (child,) = way.until(handle.children)
     way.until(lambda: child.status == "waiting")
-    way.engine.drive._asked["r"] = way.function(changed, name="body")
+    way.engine.drive._asked["r"] = Asked(way.function(changed, name="body"))
     handle.signal("more")
     way.until(lambda: handle.status == "blocked")
     child.signal("go", "done")

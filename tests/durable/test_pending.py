@@ -368,7 +368,7 @@ def test_more_pendings_than_threads(colour: str) -> None:
 
 def test_timers_that_outnumber_the_threads_all_count_from_their_call(colour: str) -> None:
     async def body(event: Any, context: Any) -> Any:
-        pendings = [context.wait_async(0.05, f"w{i}") for i in range(12)]
+        pendings = [context.wait_async(0.7, f"w{i}") for i in range(12)]
         return [await pending for pending in pendings]
 
     for hold in (0, 60):

@@ -76,10 +76,9 @@ def answer(
             continue  # somebody was quicker: say what became of it
         if told:
             return
-        if Found(engine, callback_id).row.status == "STARTED":
+        if Found(engine, callback_id).data == found.data:  # else somebody was quicker, and the run has ended since
             message = f"run {found.run_id} has ended; its callback can no longer be answered"
             raise UsageError(message)
-        # Somebody was quicker, and the run has ended with that answer: say what became of it.
 
 
 def _class_of(engine: Engine, run_id: str, name: str) -> Any:

@@ -36,13 +36,22 @@ class Parked(Exception):
         self.wake_at = wake_at
 
 
+class Asked:
+    """One time that somebody asked for a run to be driven."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: DurableFunction) -> None:
+        self.function = function
+
+
 class Drive:
     """See the module."""
 
     def __init__(self, engine: Engine, host: Host) -> None:
         self._engine = engine
         self._host = host
-        self._asked: dict[str, DurableFunction] = {}
+        self._asked: dict[str, Asked] = {}
         self._serve = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -273,22 +282,31 @@ class Drive:
     def keep(self, function: DurableFunction, run_id: str, life: Life | None) -> None:
         """Drive this run in the background until it has ended."""
         with self._lock:
-            self._asked[run_id] = function
+            self._asked[run_id] = Asked(function)
         if life is not None:
             self._host.dispatch(life, self._then(run_id))
         self.start()
 
     def _then(self, run_id: str) -> Callable[[Ending], None]:
+        asked = self._asked.get(run_id)
+
         def then(ending: Ending) -> None:
             if ending.how in ("ended", "blocked", "failed"):
                 # First: who is told of the failure may ask for the run again at once.
-                with self._lock:
-                    self._asked.pop(run_id, None)
+                self._forget(run_id, asked)
                 if ending.how == "failed":
                     self.failures[run_id] = ending
             self._host.store.poke()
 
         return then
+
+    def _forget(self, run_id: str, asked: Asked | None) -> None:
+        """It is driven no further, unless somebody has asked for it anew since: a run may be retried before whoever
+        drove it has heard of its end.
+        """
+        with self._lock:
+            if self._asked.get(run_id) is asked:
+                self._asked.pop(run_id, None)
 
     def start(self, *, serve: bool = False) -> None:
         """Start the coordinator. ``serve``: it drives every due run of the engine's queues. Idempotent."""
@@ -324,14 +342,13 @@ class Drive:
     def look(self) -> int:
         """Take up what is due. Returns how many lives began."""
         begun = 0
-        for run_id, function in list(self._asked.items()):
+        for run_id, asked in list(self._asked.items()):
             if run_id not in self._host.lives:
                 row = self._row(run_id)
                 if row.status in ENDED or row.status == "blocked":
-                    with self._lock:
-                        self._asked.pop(run_id, None)
+                    self._forget(run_id, asked)
                     continue
-                life = self._take(function, row, "due")
+                life = self._take(asked.function, row, "due")
                 begun += self._dispatch(life, run_id)
         if self._serve:
             begun += self._serve_queues()

@@ -49,13 +49,12 @@ class KitDrive(Drive):
     """A drive that tells what ended a life from inside: `pytest.fail`, Ctrl-C and their like go to the test."""
 
     def _then(self, run_id: str) -> Callable[[Ending], None]:
-        then = super()._then(run_id)
+        then, asked = super()._then(run_id), self._asked.get(run_id)
 
         def told(ending: Ending) -> None:
             if ending.how == "interrupted" and ending.error is not None:
                 self.failures[run_id] = ending
-                with self._lock:
-                    self._asked.pop(run_id, None)
+                self._forget(run_id, asked)
             then(ending)
 
         return told
