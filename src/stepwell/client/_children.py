@@ -92,7 +92,7 @@ class Children:
         """Drive the child; of an invoke, when its parent waits for it."""
         run_id = str(op.child)
         if op.kind == "invoke":
-            life.outside.later.append(lambda: self._engine.drive.keep(function, run_id, child))
+            life.outside.later(lambda: self._engine.drive.keep(function, run_id, child))
         else:
             self._engine.drive.keep(function, run_id, child)
 

@@ -8,6 +8,7 @@ of the clock with which the data was made, as a database server's would be.
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -63,8 +64,9 @@ class MemoryStore:
         self._clock = clock
         self._silence: Silence | None = None
         self._own: dict[str, WorkerInfo] = {}
-        self._seen = 0
-        self._poked = False
+        self._seen = threading.local()
+        """What each thread knew when it last waited: one that is woken must not take the news from another."""
+        self._pokes = 0
         self._closed = False
 
     def view(self, clock: Clock | None = None) -> MemoryStore:
@@ -346,16 +348,16 @@ class MemoryStore:
             return sum(matches(run.run_row(), where) for run in data.runs.values())
 
     def wait(self, timeout: float) -> None:
-        """Return when a run was woken or ended since this view last waited, at a poke, or after ``timeout`` seconds."""
-        data = self._data
+        """Return when a run was woken or ended since this thread last waited, at a poke, or after ``timeout`` seconds."""
+        data, seen = self._data, getattr(self._seen, "state", (0, 0))
         with data.changed:
-            data.changed.wait_for(lambda: self._poked or self._closed or data.version != self._seen, timeout)
-            self._seen, self._poked = data.version, False
+            data.changed.wait_for(lambda: self._closed or (self._pokes, data.version) != seen, timeout)
+            self._seen.state = self._pokes, data.version
 
     def poke(self) -> None:
         """Make every `wait` on this view return. Harmless on a closed one, where nobody waits."""
         with self._shared.changed:
-            self._poked = True
+            self._pokes += 1
             self._shared.changed.notify_all()
 
     def check(self) -> Iterator[str]:

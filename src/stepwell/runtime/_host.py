@@ -370,7 +370,8 @@ class Host:
 
     def forget(self, life: Life) -> None:
         """The life has ended."""
-        life.ended = True
+        with life.lock:
+            life.ended = True
         life.outside.do_later()
         if self.lives.get(life.run.id) is life:
             del self.lives[life.run.id]

@@ -91,7 +91,7 @@ class Outside:
         """How many signals are given away or about to be, by name."""
         self._newest = 0
         """Number of the newest fact that was queued as a record."""
-        self.later: list[Callable[[], None]] = []
+        self._later: list[Callable[[], None]] = []
         """What is done once the operation at hand waits: an invoked run is driven from then on, so that it does not end
         before whoever invoked it has parked, and journals do not depend on which thread was quicker.
         """
@@ -331,10 +331,20 @@ class Outside:
 
     # -- waits
 
+    def later(self, act: Callable[[], None]) -> None:
+        """Do it once the operation at hand waits; at once where the life has ended, for then nothing will."""
+        with self._life.lock:
+            if not self._life.ended:
+                self._later.append(act)
+                return
+        act()
+
     def do_later(self) -> None:
-        """The operation waits, or the life is over."""
-        while self.later:
-            self.later.pop(0)()
+        """The operation waits, or the life has ended."""
+        with self._life.lock:
+            acts, self._later = self._later, []
+        for act in acts:
+            act()
 
     def watch(self, wait: Wait) -> None:
         """The wait is to be looked at when something with one of its topics comes. Under ``lock``."""
