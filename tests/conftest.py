@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 pytest_plugins = ["pytester", "tests.fix_postgres", "tests.fix_storage"]
 
 SEEDS = 10_000
 ROUNDS = 200
+
+
+def pytest_configure() -> None:
+    """Processes of tests are interrupted as in a terminal, also where a shell began pytest in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

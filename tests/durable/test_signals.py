@@ -172,6 +172,8 @@ def test_that_there_was_none_is_on_record(colour: str) -> None:
 
     with DurableRunner(coloured(body, colour)) as runner:
         handle = runner.start()
+        runner.advance(0)
+        assert handle.status == "waiting"
         runner.signal(handle, "n", 7)
         runner.signal(handle, "go")
         assert runner.result(handle).result == [None, 7]

@@ -105,13 +105,13 @@ def stepping(event: Any, context: Any) -> Any:
 
 @durable_execution(name="counted")
 def counted(event: Any, context: Any) -> Any:
-    """Many bodies one after the other; each says its number on stdout when it begins. The first one waits for stdin."""
+    """Many bodies one after the other; each says its number when it begins. The first, and the gate, wait for stdin."""
 
     def one(i: int) -> int:
         key = f"{event['key']}-{i}"
         note("begin", key)
         say(f"{i}")
-        if i == 0 and is_first(key):
+        if i in (0, event.get("gate")) and is_first(key):
             sys.stdin.readline()
         note("end", key)
         return i

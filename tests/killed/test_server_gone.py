@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from tests.killed.stage import Actor, Ledger, lives, looking, succeeded, violati
 from tests.postgres_server import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -22,6 +23,7 @@ STEPS = 200
 ROUNDS = 6
 WRITERS = "from pg_stat_activity where application_name = 'stepwell write' and datname = current_database()"
 Admin = psycopg.Connection[Any]
+Go = Callable[[], None]
 
 
 def until(admin: Admin, question: str) -> None:
@@ -31,13 +33,14 @@ def until(admin: Admin, question: str) -> None:
 
 
 @contextmanager
-def anywhere(database: str) -> Iterator[None]:
-    """Where both processes are just now."""
+def anywhere(database: str, go: Go) -> Iterator[None]:
+    """Where both processes happen to be."""
+    go()
     yield
 
 
 @contextmanager
-def before_it_is_durable(database: str) -> Iterator[None]:
+def before_it_is_durable(database: str, go: Go) -> Iterator[None]:
     """Both in the insert of a step's success, which is then not on record."""
     with closing(psycopg.connect(database, autocommit=True)) as admin:
         admin.execute(
@@ -46,21 +49,23 @@ def before_it_is_durable(database: str) -> Iterator[None]:
         )
         admin.execute("select pg_advisory_lock(42)")
         admin.execute("create trigger hold before insert on stepwell.record for each row execute function hold()")
+        go()
         until(admin, f"count(*) = 2 {WRITERS} and wait_event = 'advisory'")
         yield
 
 
 @contextmanager
-def before_it_is_answered(database: str) -> Iterator[None]:
+def before_it_is_answered(database: str, go: Go) -> Iterator[None]:
     """Both in a commit that is on the server's disk and waits for a standby that does not exist."""
     with closing(psycopg.connect(database, autocommit=True)) as admin:
         admin.execute("alter system set synchronous_standby_names = 'nobody'")
         admin.execute("select pg_reload_conf()")
+        go()
         until(admin, f"count(*) = 2 {WRITERS} and wait_event = 'SyncRep'")
         yield
 
 
-PLACES: dict[str, Callable[[str], AbstractContextManager[None]]] = {
+PLACES: dict[str, Callable[[str, Go], AbstractContextManager[None]]] = {
     "anywhere": anywhere,
     "not durable": before_it_is_durable,
     "durable, not answered": before_it_is_answered,
@@ -83,15 +88,20 @@ class Rounds:
         command = {"part": "run", "store": database, "ledger": str(ledger.path), "function": "counted"}
         place, step = list(PLACES)[seed % len(PLACES)], dice.randrange(2, 100)
         with (
-            Actor(**command, event={"key": "killed", "n": STEPS}, id="killed") as killed,
-            Actor(**command, event={"key": "lives", "n": STEPS}, id="lives") as survivor,
+            Actor(**command, event={"key": "killed", "n": STEPS, "gate": step}, id="killed") as killed,
+            Actor(**command, event={"key": "lives", "n": STEPS, "gate": step}, id="lives") as survivor,
         ):
+
+            def go() -> None:
+                killed.tell()
+                survivor.tell()
+
             assert killed.line() == survivor.line() == "0"
-            killed.tell()
-            survivor.tell()
-            while killed.line() != str(step):
-                pass
-            with PLACES[place](database):
+            go()
+            for process in (killed, survivor):
+                while process.line() != str(step):
+                    pass
+            with PLACES[place](database, go):
                 crash = threading.Thread(target=self.server.stop, args=("immediate",))
                 crash.start()
                 if dice.random() < 0.5:
@@ -102,7 +112,7 @@ class Rounds:
             self.server.start()
             assert survivor.process.poll() is None
             self.settle(database)
-            with Actor(**command, event={"key": "killed", "n": STEPS}, id="killed") as heir:
+            with Actor(**command, event={"key": "killed", "n": STEPS, "gate": step}, id="killed") as heir:
                 for process in (survivor, heir):
                     code, out, errors = process.end()
                     assert (code, errors) == (0, ""), seed

@@ -348,7 +348,7 @@ class MemoryStore:
             return sum(matches(run.run_row(), where) for run in data.runs.values())
 
     def wait(self, timeout: float) -> None:
-        """Return when a run was woken or ended since this thread last waited, at a poke, or after ``timeout`` seconds."""
+        """Return when a run was woken or ended since this thread last waited, at a poke, or after ``timeout`` s."""
         data, seen = self._data, getattr(self._seen, "state", (0, 0))
         with data.changed:
             data.changed.wait_for(lambda: self._closed or (self._pokes, data.version) != seen, timeout)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from stepwell.core import AnyRecord, Op, RunStarted, fold, parent_of
+from stepwell.core import AnyRecord, Op, Reopened, RunStarted, fold, parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,10 +115,13 @@ class Watch:
         self._queued = self._delivered = 0
         self._deliverer: int | None = None
         self._begun = False
-        self._unseen = {op.key: copied(op) for op in life.run.ops.values() if op.status in ("started", "planned")}
+        self._unseen = self._open()
         """Operations that were open when the life began and that its code has not asked for yet, as they were then."""
         self._news = 0
         """Batches of the queue that are older than the life."""
+
+    def _open(self) -> dict[str, Op]:
+        return {op.key: copied(op) for op in self._life.run.ops.values() if op.status in ("started", "planned")}
 
     # -- under the writer's mutex
 
@@ -155,7 +158,10 @@ class Watch:
         with self._turn:
             queued = list(self._queue)
             self._news = len(queued)
-        news = tuple(change for committed in queued for change in committed.changes if change.op is not None)
+        changes = [change for committed in queued for change in committed.changes]
+        if any(isinstance(change.record, Reopened) for change in changes):
+            self._unseen = self._open()  # who reopened the run may have settled what was open
+        news = tuple(change for change in changes if change.op is not None)
         for change in news:
             if change.op is not None and change.op.ended:
                 self._unseen.pop(change.op.key, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Event, Thread
+from threading import Barrier, BrokenBarrierError, Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import Fenced, JournalError, UsageError
@@ -221,6 +221,29 @@ class WholeStoreChecks(StoreRig):
                 break
         self.expect(ended.is_set(), "five seconds of poking did not end the wait")
         thread.join()
+
+    def check_store_wait_of_several(self) -> None:
+        """What happens wakes each thread that waits; none takes it from another."""
+        count = 3
+        waiting, woken = Barrier(count + 1), Barrier(count + 1)
+
+        def wait() -> None:
+            self.store.wait(0)
+            waiting.wait(60)
+            self.store.wait(60)
+            woken.wait(30)
+
+        threads = [Thread(target=wait, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        waiting.wait(60)
+        self.store.poke()
+        try:
+            woken.wait(30)
+        except BrokenBarrierError:
+            self.expect(False, "one poke did not wake all that wait")
+        for thread in threads:
+            thread.join()
 
     def check_store_is_sound(self) -> None:
         """A store that was only used through its methods has no problem to report, and tells facts for `doctor`."""
