@@ -2,11 +2,13 @@
 #   PYTHON=python3.12   the interpreter to make .venv with (3.11 or newer)
 #   ARGS='-k wait -x'   more arguments for pytest (test, soak) or for the benchmark (bench)
 #   SEEDS= ROUNDS=      how long `soak` runs
+#   JOBS=4              in how many processes `test` runs (2)
 
 PYTHON ?= python3
 SEEDS  ?= 100000
 ROUNDS ?= 2000
 ARGS   ?=
+JOBS   ?= 2
 
 VENV := .venv/bin/python
 PIP  := $(VENV) -m pip -qq install
@@ -34,7 +36,7 @@ demo-pipeline: .venv/.images ## resize real pictures, fail at the end, get kille
 	@$(VENV) examples/drive_images.py
 
 test: .venv/.test ## run the tests (ARGS= for pytest); a PostgreSQL for them is installed too
-	@$(VENV) -m pytest $(ARGS)
+	@$(VENV) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: .venv/.test ## lint, format, types, import floors, sizes
 	@$(VENV) -m ruff check .

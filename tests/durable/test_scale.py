@@ -16,6 +16,7 @@ from tests.durable.kit import giver
 from tests.durable.twins import Way, coloured, violations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MIB = 1024 * 1024
@@ -56,12 +57,14 @@ print(json.dumps([value, most, peak]))
 
 
 @pytest.mark.parametrize("hold", [0, 60])
-def test_a_map_over_10_000_items_that_wait(colour: str, hold: float, tmp_path: Path) -> None:
+def test_a_map_over_10_000_items_that_wait(
+    colour: str, hold: float, tmp_path: Path, found: Callable[[str], None]
+) -> None:
     command = [sys.executable, "-c", MAP, colour, f"{hold}", "10000", str(tmp_path / "store.db")]
     # The process says itself: what `wait4` tells of a child counts the memory of the parent that it was forked from.
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     value, threads, peak = json.loads(done.stdout)
-    print(f"{colour}, hold {hold}: {threads} threads, {peak / 1024:.0f} MiB")
+    found(f"{colour}, hold {hold}: {threads} threads, {peak / 1024:.0f} MiB")
     assert value == sum(range(10_000))
     assert threads <= 70
     assert peak <= 250 * 1024

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tests.killed.stage import Actor, Ledger, gate_at, lives, looking, succeeded, violations
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PROCESSES = 16
@@ -42,7 +43,7 @@ def test_nested_maps_wider_than_the_pool_end_also_after_a_kill(tmp_path: Path) -
     assert sum(ledger.count("begin").values()) <= outer * inner + 4
 
 
-def test_sixteen_processes_get_their_turns_on_one_file(tmp_path: Path) -> None:
+def test_sixteen_processes_get_their_turns_on_one_file(tmp_path: Path, found: Callable[[str], None]) -> None:
     """ENGINE.md §6: when the first of them has made its quota, the slowest has made a quarter of the mean."""
     store, ledger = f"sqlite:///{tmp_path}/well.db", Ledger(tmp_path / "ledger")
     with Actor(part="writers", store=store, ledger=str(ledger.path), processes=PROCESSES, steps=QUOTA) as writers:
@@ -56,7 +57,7 @@ def test_sixteen_processes_get_their_turns_on_one_file(tmp_path: Path) -> None:
             break
     mean = made.total() / PROCESSES
     slowest = min(made[f"{n}"] for n in range(PROCESSES))
-    print(f"commits of the slowest {slowest}, mean {mean:.1f}, of the first {QUOTA}")
+    found(f"commits of the slowest {slowest}, mean {mean:.1f}, of the first {QUOTA}")
     assert slowest >= mean / 4
     with looking(store) as engine:
         for n in range(PROCESSES):

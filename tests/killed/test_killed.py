@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stepwell import Engine
 from stepwell.core import decode_records
 from stepwell.testing._invariants import check_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 PLACES = {
@@ -106,7 +109,7 @@ def check(seed: int, command: dict[str, Any], lines: list[list[str]], kills: int
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_seeded_lines(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_killed_at_seeded_lines(request: pytest.FixtureRequest, tmp_path: Path, found: Callable[[str], None]) -> None:
     rounds = request.config.getoption("--rounds")
     zygote = Zygote()
     fell: Counter[str] = Counter()
@@ -115,6 +118,6 @@ def test_killed_at_seeded_lines(request: pytest.FixtureRequest, tmp_path: Path) 
             fell.update(PLACES[tag] for tag in one_round(seed, zygote, tmp_path))
     finally:
         zygote.close()
-    print("kills fell:", dict(fell))
+    found(f"kills fell: {dict(fell)}")
     if rounds >= 200:
         assert all(fell[place] >= 10 for place in set(PLACES.values())), fell

@@ -204,12 +204,14 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_planted_bugs_are_found(plant: Callable[[Patch], None], monkeypatch: Patch, tmp_path: Path) -> None:
+def test_planted_bugs_are_found(
+    plant: Callable[[Patch], None], monkeypatch: Patch, tmp_path: Path, found: Callable[[str], None]
+) -> None:
     plant(monkeypatch)
     store: Any = "sqlite" if PLANTED[plant] == {"P4"} else "memory"
     for seed in range(WITHIN):
-        found = {violation.rule for violation in simulate_seed(seed, store=store, folder=tmp_path).violations}
-        if found & PLANTED[plant]:
-            print(f"{plant.__name__}: seed {seed}, {sorted(found)}")
+        rules = {violation.rule for violation in simulate_seed(seed, store=store, folder=tmp_path).violations}
+        if rules & PLANTED[plant]:
+            found(f"seed {seed}, {sorted(rules)}")
             return
     pytest.fail(f"not found within {WITHIN} seeds")

@@ -16,6 +16,7 @@ from stepwell.runtime import Life
 from stepwell.testing._simulate import seeds_of, simulate_seed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KINDS = (
@@ -43,7 +44,7 @@ ENOUGH = 10_000
 
 
 @pytest.mark.timeout(1200)
-def test_seeds(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_seeds(request: pytest.FixtureRequest, tmp_path: Path, found: Callable[[str], None]) -> None:
     count, only = request.config.getoption("--seeds"), request.config.getoption("--seed")
     cells: Counter[tuple[str, str]] = Counter()
     played: Counter[tuple[str, str]] = Counter()
@@ -56,11 +57,11 @@ def test_seeds(request: pytest.FixtureRequest, tmp_path: Path) -> None:
         lives += report.lives
         groups += report.groups
         played[colour, store] += 1
-    print(f"\n{lives} lives of {dict(played)}, {groups} commits of several batches")
-    print(f"{'':18}" + "".join(f"{place:>10}" for place in PLACES))
+    found(f"{lives} lives of {dict(played)}, {groups} commits of several batches")
+    found(f"{'':18}" + "".join(f"{place:>10}" for place in PLACES))
     for kind in KINDS:
-        print(f"{kind:18}" + "".join(f"{cells[place, kind]:>10}" for place in PLACES))
-    print(f"{'in a body':18}{cells['body', 'body']:>10}")
+        found(f"{kind:18}" + "".join(f"{cells[place, kind]:>10}" for place in PLACES))
+    found(f"{'in a body':18}{cells['body', 'body']:>10}")
     if count >= ENOUGH and only is None:
         empty = {(place, kind) for place in PLACES for kind in KINDS if not cells[place, kind]}
         assert empty <= NEVER | RARE, sorted(empty - NEVER - RARE)
