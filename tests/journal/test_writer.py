@@ -167,3 +167,19 @@ def test_a_run_handed_back_behind_a_batch_that_was_not_written(rig: Rig) -> None
     assert rig.told("r") == [b"1"]
     assert rig.store.row_get("d", "k", "x") is None
     assert target.lease.seq == 1
+
+
+@pytest.mark.parametrize("change", [Park(None, "x", 0, release=False), Unpark(inbox_seen=0)])
+def test_what_has_to_be_decided_again_takes_no_other_batch_with_it(rig: Rig, change: Any) -> None:
+    line, other = rig.line("r"), rig.line("other")
+    assert rig.store.fact_deliver("r", "answer", AT, b"1")
+    again = line.enqueue([done("1")], change)
+    tickets = [other.enqueue([done("1")]), line.enqueue([done("2")]), other.enqueue([done("2")])]
+    with pytest.raises(InboxChanged):
+        rig.writer.commit(again)
+    for ticket in tickets:
+        rig.writer.commit(ticket)
+    rig.writer.commit(line.enqueue([done("1")]))
+    kept = [record.key for record in rig.folded if isinstance(record, StepSucceeded)]
+    assert kept == ["step 1", "step 2", "step 2", "step 1"]
+    assert (line.lease.seq, other.lease.seq) == (3, 3)

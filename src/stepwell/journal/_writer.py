@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from stepwell.core import encode_records
 from stepwell.errors import JournalError, UsageError
-from stepwell.journal._api import Batch, InboxChanged, Release, RunExists
+from stepwell.journal._api import Batch, InboxChanged, Park, Release, RunExists, Unpark
 
 if TYPE_CHECKING:
     import asyncio
@@ -290,7 +290,7 @@ class Writer:
             tickets = [queue.popleft()]
         else:
             with self.queue_lock:
-                tickets = [queue.popleft() for _ in range(min(len(queue), GROUP))]
+                tickets = self._group()
         behind = [ticket for ticket in tickets if _is_behind(ticket)]
         if behind:
             tickets = [ticket for ticket in tickets if ticket not in behind]
@@ -309,6 +309,21 @@ class Writer:
                 ticket.batch.lease.broken = ticket.error
         self._settle([*tickets, *behind])
         return bool(queue)
+
+    def _group(self) -> list[Ticket]:
+        """The head of the queue. What is refused because something came in takes no other batch of its run with it:
+        that one is written next.
+        """
+        queue, group = self.queue, [self.queue.popleft()]
+        unsure: set[int] = set()
+        while queue and len(group) < GROUP:
+            change = group[-1].batch.change
+            if isinstance(change, Park | Unpark) and change.inbox_seen is not None:
+                unsure.add(id(group[-1].batch.lease))
+            if unsure and id(queue[0].batch.lease) in unsure:
+                break
+            group.append(queue.popleft())
+        return group
 
     def _write(self, tickets: Sequence[Ticket]) -> list[JournalError | None]:
         """Number the rows, write them, fold what is durable."""

@@ -224,20 +224,20 @@ class WholeStoreChecks(StoreRig):
 
     def check_store_wait_of_several(self) -> None:
         """What happens wakes each thread that waits; none takes it from another."""
-        count = 3
+        count, store = 3, self.store
         waiting, woken = Barrier(count + 1), Barrier(count + 1)
 
         def wait() -> None:
-            self.store.wait(0)
+            store.wait(0)
             waiting.wait(60)
-            self.store.wait(60)
+            store.wait(60)
             woken.wait(30)
 
         threads = [Thread(target=wait, daemon=True) for _ in range(count)]
         for thread in threads:
             thread.start()
         waiting.wait(60)
-        self.store.poke()
+        store.poke()
         try:
             woken.wait(30)
         except BrokenBarrierError:
