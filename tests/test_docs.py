@@ -25,6 +25,7 @@ PAGES = sorted([
 
 
 def test_every_public_name_is_in_the_reference() -> None:
+    """durable.md §19.13: with what its docstring says; types are mypy's affair, which reads these tests, too."""
     text = (ROOT / "docs" / "reference" / "durable.md").read_text("utf-8")
     names = {name for module in docs_names.MODULES for name in import_module(module).__all__} - {"__version__"}
     assert sorted(name for name in names if f"- `{name}`:" not in text) == []

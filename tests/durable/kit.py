@@ -50,10 +50,14 @@ def raiser(error: BaseException) -> Callable[[], Any]:
 
 def records(engine: Engine, run_id: str, *, lives: bool = False) -> list[dict[str, Any]]:
     """The journal, ids, times and (unless asked for) lives aside."""
-    found = engine.get_run(run_id).history()
+    return without_times(engine.get_run(run_id).history(), lives=lives)
+
+
+def without_times(history: list[dict[str, Any]], *, lives: bool = False) -> list[dict[str, Any]]:
+    """These records, ids, times and (unless asked for) lives aside."""
     return [
         {k: v for k, v in r.items() if k not in TIMES and k != "stack_trace"}
-        for r in found
+        for r in history
         if lives or r["record"] not in LIVES
     ]
 

@@ -1,4 +1,4 @@
-"""What a failed operation raises: its own class and the original's, alike in every life."""
+"""What a failed operation raises: its own class and the original's, alike in every life (durable.md §19.7)."""
 
 from __future__ import annotations
 

@@ -202,6 +202,8 @@ def test_run_failed_is_what_left_the_handler(run: Run) -> None:
 
 
 def test_nested_steps_are_refused(run: Run) -> None:
+    """durable.md §19.12."""
+
     @durable_execution
     def handler(event: Any, context: Any) -> Any:
         context.step(lambda: context.step(nothing, name="inner"), name="outer")

@@ -1,4 +1,4 @@
-"""Every block that the page about steps prints, as it is printed, with only the import prefix swapped."""
+"""Every block that the page about steps prints, as printed, with only the import prefix swapped (durable.md §19.1)."""
 
 from __future__ import annotations
 

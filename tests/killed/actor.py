@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import json
 import os
+import sqlite3
 import sys
 import time
 from functools import partial
@@ -18,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from stepwell import Engine, Retry, durable_execution
+from stepwell.durable import StepContext, StepInterruptedError
 
 LEDGER = "STEPWELL_TEST_LEDGER"
+CUT = 77
+"""Exit code of a process that ended at a statement."""
 
 
 def note(tag: str, key: str) -> None:
@@ -117,6 +121,30 @@ def counted(event: Any, context: Any) -> Any:
         return i
 
     return sum(context.step(partial(one, i), name=f"s{i}") for i in range(event["n"]))
+
+
+@durable_execution(name="charging")
+def charging(event: Any, context: Any) -> Any:
+    """A body that must not run twice, at a gate; whoever catches what became of it goes on."""
+    try:
+        context.step(lambda: at_gate("charge", event["gate"]), name="charge", at_most_once=True)
+    except StepInterruptedError as error:
+        return [str(error), context.step(lambda: body("ask", "a person"), name="ask")]
+    return "charged"
+
+
+@durable_execution(name="loading")
+def loading(event: Any, context: Any) -> Any:
+    """Rows in the store's own database, or in another one, with the record of their step."""
+
+    def load(ctx: StepContext, i: int) -> int:
+        for n in range(2):
+            ctx.connection.execute("insert into rows values (?, ?)", (context.run_id, f"{i}-{n}"))
+        return i
+
+    for i in range(event["n"]):
+        context.step(partial(load, i=i), name=f"load {i}", transactional=event["into"])
+    return "loaded"
 
 
 @durable_execution(name="quota")
@@ -229,7 +257,9 @@ class Engines:
 
 def engine_of(command: dict[str, Any]) -> Engine:
     """The engine that the command asks for."""
-    known = [gated, whose, sleeper, stepping, counted, quota, nested, awaiting, forking, forking_often]
+    known = [
+        gated, whose, sleeper, stepping, counted, charging, loading, quota, nested, awaiting, forking, forking_often,
+    ]  # fmt: skip
     options = {name: command[name] for name in ("lease", "hold", "max_threads", "queues") if name in command}
     Engines.one = Engine(command["store"], functions=known, **options)
     return Engines.one
@@ -248,6 +278,47 @@ def writers(command: dict[str, Any]) -> None:
             sys.exit(0 if value == command["steps"] else 9)
     codes = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(command["processes"])]
     say(f"ended {sorted(set(codes))}")
+
+
+def statements(command: dict[str, Any]) -> None:
+    """The run again and again, under another id each time, in a process that ends at its first SQL statement, at its
+    second…, until one comes to its end; each is taken up again by another process.
+    """
+    at = 0
+    while True:
+        at += 1
+        code = _forked(command, f"{at}", at)
+        if code == 0:
+            break
+        assert code == CUT, code
+        assert _forked(command, f"{at}", 0) == 0
+    say(f"{at - 1}")
+
+
+def _forked(command: dict[str, Any], run_id: str, at: int) -> int:
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = at
+
+    def count(statement: str) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os._exit(CUT)
+
+    connect: Any = sqlite3.connect
+
+    def watched(*args: Any, **options: Any) -> Any:
+        connection = connect(*args, **options)
+        connection.set_trace_callback(count)
+        return connection
+
+    sqlite3.connect = watched
+    engine = engine_of(command)
+    engine.run(loading, command["event"], id=run_id)
+    engine.stop()
+    os._exit(0)
 
 
 def worker(command: dict[str, Any]) -> None:
@@ -288,7 +359,7 @@ def closed_loop(command: dict[str, Any]) -> None:
     engine.stop()
 
 
-PARTS = {"worker": worker, "run": run, "closed_loop": closed_loop, "writers": writers}
+PARTS = {"worker": worker, "run": run, "closed_loop": closed_loop, "writers": writers, "statements": statements}
 
 
 def shift_clock(seconds: float) -> None:

@@ -99,7 +99,9 @@ class Ledger:
 def looking(store: str, **options: Any) -> Iterator[Engine]:
     """An engine of the test's own process."""
     engine = Engine(
-        store, functions=[actor.gated, actor.whose, actor.sleeper, actor.counted, actor.awaiting], **options
+        store,
+        functions=[actor.gated, actor.whose, actor.sleeper, actor.counted, actor.charging, actor.awaiting],
+        **options,
     )
     try:
         yield engine

@@ -33,6 +33,7 @@ def start(folder: Path, *args: str) -> subprocess.Popen[str]:
 
 
 def test_processes_with_one_id_run_each_body_once(tmp_path: Path) -> None:
+    """durable.md §19.10."""
     (tmp_path / "app.py").write_text(APP)
     processes = [start(tmp_path, "--id", "same", "--input", '{"n": 20}') for _ in range(3)]
     assert [process.communicate(timeout=60)[0] for process in processes] == ['"done"\n'] * 3

@@ -1,4 +1,4 @@
-"""The four test blocks that the page about steps prints, as printed, with only the import prefix swapped."""
+"""The four test blocks that the page about steps prints, as printed, with only the prefix swapped (durable.md §19.1)."""
 # ruff: noqa: W293 - blank lines, too, are as printed
 
 from __future__ import annotations
