@@ -124,6 +124,7 @@ class Talk:
                 fold(self.run, record)
             case EndOutside(_, record):
                 fold(self.run, self._quicker or record)
+                self._quicker = None
             case Await(_, until, topics):
                 self.said[-1] = f"Await {until} {' '.join(topics)}"
                 coming = next(self._comes, None)
@@ -277,6 +278,17 @@ def test_a_child_that_cannot_be_started() -> None:
     with pytest.raises(LookupError, match="Denied: no"):
         talk.through(invoke(talk.run, CALL))
     assert talk.said == ["Commit", "StartChild", "EndOutside", "Rebuild"]
+
+
+@pytest.mark.parametrize("kind", ["invoke", "start"])
+@pytest.mark.parametrize("end", [InvokeSucceeded(11, "i", "8"), InvokeFailed(11, "i", ERROR)])
+def test_an_end_that_something_else_got_in_the_way_of_is_asked_for_again(kind: Any, end: AnyRecord) -> None:
+    talk = Talk(after(), 10, child=end, quicker=SignalReceived(11, "n", "1"))
+    try:
+        assert talk.through(invoke(talk.run, msgspec.structs.replace(CALL, kind=kind))) == "decoded 8"
+    except LookupError:
+        assert isinstance(end, InvokeFailed)
+    assert talk.said[:-1] == ["Commit", "StartChild", "EndOutside", "StartChild", "EndOutside"]
 
 
 def test_a_child_that_takes_too_long() -> None:

@@ -138,7 +138,8 @@ def invoke(run: RunState, want: InvokeWanted) -> Flow[Any]:
         started = InvokeStarted(at, want.key, child, want.function, payload, kind, want.name, want.tenant, until)
         yield Commit((started,))
         op = run.ops[want.key]
-    if not op.ended and (end := (yield StartChild(want))) is not None:
+    # That end is refused where something else came in meanwhile: it is asked for again, for nobody else will tell it.
+    while not op.ended and (end := (yield StartChild(want))) is not None:
         yield EndOutside(want, end)
     while not op.ended:
         now = yield Now()
