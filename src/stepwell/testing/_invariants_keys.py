@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from stepwell.core import (
+    CallbackCreated,
+    CallbackFailed,
+    CallbackSucceeded,
+    InvokeFailed,
+    InvokeStarted,
+    InvokeSucceeded,
     OperationCancelled,
     Recorded,
     Reopened,
@@ -22,6 +28,9 @@ from stepwell.core import (
     ScopeFailed,
     ScopeStarted,
     ScopeSucceeded,
+    SignalAwaited,
+    SignalTaken,
+    SignalTimedOut,
     StepFailed,
     StepRetryPlanned,
     StepStarted,
@@ -45,7 +54,9 @@ UNDO = "undo/"
 """Where the steps stand that undo others."""
 
 RunEnd = RunSucceeded | RunFailed | RunCancelled | RunTimedOut
-End = StepSucceeded | StepFailed | WaitEnded | ScopeSucceeded | ScopeFailed | ScopeCancelled
+OutsideEnd = CallbackSucceeded | CallbackFailed | InvokeSucceeded | InvokeFailed | SignalTaken | SignalTimedOut
+End = StepSucceeded | StepFailed | WaitEnded | ScopeSucceeded | ScopeFailed | ScopeCancelled | OutsideEnd
+FAILURES = StepFailed | ScopeFailed | CallbackFailed | InvokeFailed | SignalTimedOut
 OUTCOMES = {RunFailed: "failed", RunCancelled: "cancelled", RunTimedOut: "timed_out", RunSucceeded: "succeeded"}
 
 
@@ -92,12 +103,18 @@ class KeyWatch:
                 op = self.ops.setdefault(key, Seen(kind, None, "started"))
                 self._not_ended(key, op, "OperationCancelled")
                 op.status = "cancelled"
+            case CallbackCreated(key=key, name=name):
+                self._begin(key, "callback", name, "CallbackCreated")
+            case InvokeStarted(key=key, kind=kind, name=name):
+                self._begin(key, kind, name, "InvokeStarted")
+            case SignalAwaited(key=key, signal=name):
+                self._begin(key, "signal", name, "SignalAwaited")
+            case SignalTaken(key=key, signal=name) if key not in self.ops or self.ops[key].status == "reopened":
+                self._begin(key, "signal", name, "SignalTaken").status = "succeeded"
             case Reopened():
                 self._reopened(record)
-            case (
-                StepSucceeded() | StepFailed() | WaitEnded() | ScopeSucceeded() | ScopeFailed() | ScopeCancelled()
-            ) as end:
-                self._end(end)
+            case _ if isinstance(record, End):
+                self._end(record)
             case _:
                 pass
 
@@ -170,7 +187,7 @@ class KeyWatch:
                 self.say("attempts", r.key, f"{what} while it was {op.status}: no attempt was under way")
             if isinstance(r, WaitEnded) and r.at < op.until:
                 self.say("waits", r.key, f"the wait ended {op.until - r.at} µs before its time")
-        if isinstance(r, StepFailed | ScopeFailed):
+        if isinstance(r, FAILURES):
             op.status = "failed"
         else:
             op.status = "cancelled" if isinstance(r, ScopeCancelled) else "succeeded"
