@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stepwell.errors import BadArguments
 from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
 from stepwell.pipeline.datasets._reading import stem
 from stepwell.pipeline.datasets._report import Losses
+
+_HALVES = re.compile("[\ud800-\udfff]")
+"""JSON can name them, UTF-8 cannot hold them."""
 
 
 class Writing:
@@ -50,8 +55,14 @@ class Writing:
             yield image, name
 
     def copy(self, image: Image, target: Path) -> None:
-        """Copy the bytes of an image."""
+        """Copy the bytes of an image.
+
+        Raises:
+            BadArguments: the image is not there.
+        """
         self.folder(target.parent)
+        if not image.path.is_file():
+            raise BadArguments(f"the image {image.place!r} is not there: no file {image.path}")
         shutil.copyfile(image.path, target)
 
     def text(self, path: Path, text: str) -> None:
@@ -96,5 +107,6 @@ class Writing:
 
 
 def json_text(value: Any) -> str:
-    """JSON on one line, all letters as they are."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """JSON on one line, all letters as they are; halves of letters (lone surrogates) are escaped."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", text) if not text.isascii() else text
