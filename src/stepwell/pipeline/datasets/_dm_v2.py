@@ -100,7 +100,9 @@ def save(writing: Writing) -> None:
                 names.setdefault(tool, set()).add(annotation.label)
         if image is first and idle:
             names.setdefault(_dm.TOOL_OF[Kind.BOX], set()).update(idle)
-        return {"classification": {tool: sorted(found) for tool, found in names.items()}, "images": [tools]}
+        # In the order of the annotations, whichever of them was the first to have a class: what is read is so ordered.
+        order = [tool for tool in tools if tool in names] + [tool for tool in names if tool not in tools]
+        return {"classification": {tool: sorted(names[tool]) for tool in order}, "images": [tools]}
 
     _dm.save(writing, made)
     if first is None:

@@ -96,7 +96,7 @@ def _first_refused(text: str) -> tuple[int, str]:
                 key = json.loads(token, strict=False)
                 problem = f"the key {told(key)} comes twice" if key in keys else None
                 keys.add(key)
-        else:
+        elif token not in (":", ","):
             problem = _problem(token)
         if problem is not None:
             return found.start(), problem

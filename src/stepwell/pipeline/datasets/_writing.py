@@ -58,9 +58,14 @@ class Writing:
         """Copy the bytes of an image.
 
         Raises:
-            BadArguments: the image is not there.
+            BadArguments: the image is not there, or its name would make a file and a folder of one name.
         """
-        self.folder(target.parent)
+        try:
+            self.folder(target.parent)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise BadArguments(f"the image {image.place!r} would lie in a folder named as another image") from error
+        if target.is_dir():
+            raise BadArguments(f"the image {image.place!r} is named as a folder that others lie in")
         if not image.path.is_file():
             raise BadArguments(f"the image {image.place!r} is not there: no file {image.path}")
         shutil.copyfile(image.path, target)
