@@ -1,4 +1,4 @@
-"""What holds for every dataset: there and back it is the same, but for what the reports name as lost."""
+"""§11.8: what holds for every dataset; there and back it is the same, but for what the reports name as lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we write is read by others: pycocotools, a strict reader of the published YOLO format, lxml."""
+"""§11.8: what we write is read by others: pycocotools, a strict reader of the published YOLO format, lxml."""
 
 from __future__ import annotations
 

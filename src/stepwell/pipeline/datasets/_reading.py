@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from stepwell.errors import BadArguments
@@ -139,4 +139,5 @@ class Reading:
 
 def stem(name: str) -> str:
     """The name of an image without its extension, folders kept."""
-    return name[: -len(PurePosixPath(name).suffix)] if PurePosixPath(name).suffix else name
+    front, _, extension = name.rpartition(".")
+    return name if front == "" or front.endswith("/") or "/" in extension else front

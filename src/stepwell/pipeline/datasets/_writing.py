@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from stepwell.errors import BadArguments
@@ -46,7 +46,7 @@ class Writing:
         for image in images:
             name = image.name
             if key(name) in taken:
-                suffix = PurePosixPath(name).suffix
+                suffix = name[len(stem(name)) :]
                 number = 2
                 while key(name := f"{stem(image.name)}__{number}{suffix}") in wanted | taken:
                     number += 1
@@ -64,11 +64,12 @@ class Writing:
             self.folder(target.parent)
         except (FileExistsError, NotADirectoryError) as error:
             raise BadArguments(f"the image {image.place!r} would lie in a folder named as another image") from error
-        if target.is_dir():
-            raise BadArguments(f"the image {image.place!r} is named as a folder that others lie in")
-        if not image.path.is_file():
-            raise BadArguments(f"the image {image.place!r} is not there: no file {image.path}")
-        shutil.copyfile(image.path, target)
+        try:
+            shutil.copyfile(image.path, target)
+        except (FileNotFoundError, IsADirectoryError, shutil.SpecialFileError) as error:
+            if target.is_dir():
+                raise BadArguments(f"the image {image.place!r} is named as a folder that others lie in") from error
+            raise BadArguments(f"the image {image.place!r} is not there: no file {image.path}") from error
 
     def text(self, path: Path, text: str) -> None:
         """Write a text file: UTF-8, line ends of Unix."""
