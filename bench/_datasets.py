@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench._rows import Row, at_most, rows_table
 
@@ -51,7 +51,7 @@ def make(folder: Path) -> None:
         (folder / "original_files" / f"{number:05}.jpg").write_bytes(pictures[number % len(pictures)])
 
 
-def _box(drawn: random.Random, id: str) -> dict[str, object]:
+def _box(drawn: random.Random, id: str) -> dict[str, Any]:
     x, y = drawn.uniform(0, WIDTH - 100), drawn.uniform(0, HEIGHT - 100)
     data = [round(value, 3) for value in (x, y, drawn.uniform(1, 100), drawn.uniform(1, 100))]
     return {"id": id, "classification": drawn.choice(CLASSES), "attrs": [], "data": data}

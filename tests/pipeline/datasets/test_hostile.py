@@ -429,9 +429,9 @@ def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
 
 def test_a_file_and_a_folder_of_one_name(tmp_path: Path) -> None:
     path = put(tmp_path / "in.png", picture(9, 9))
-    with pytest.raises(BadArguments, match="'a.png/b.png' would lie in a folder named as another image"):
+    with pytest.raises(BadArguments, match=r"'a.png/b.png' would lie in a folder named as another image"):
         save(Dataset([Image("a.png", path), Image("a.png/b.png", path)]), tmp_path / "out", "dm")
     classed = Image("a.png", path, annotations=[Annotation(Kind.CLASSIFICATION, "b.png")])
-    with pytest.raises(BadArguments, match="'b.png' is named as a folder that others lie in"):
+    with pytest.raises(BadArguments, match=r"'b.png' is named as a folder that others lie in"):
         save(Dataset([classed, Image("b.png", path)]), tmp_path / "out", "imagefolder")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png"]
