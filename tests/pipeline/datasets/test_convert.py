@@ -252,6 +252,15 @@ def test_what_a_kill_left_between_two_renames_is_put_right(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
+def test_all_is_on_the_disk_before_the_target_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dm(tmp_path / "in", "a.png")
+    seen: list[tuple[bool, list[str]]] = []
+    part = tmp_path / ".out.part"
+    monkeypatch.setattr(os, "sync", lambda: seen.append(((tmp_path / "out").exists(), sorted(tree(part)))))
+    convert(tmp_path / "in", tmp_path / "out", source_format="dm", target_format="dm_v1")
+    assert seen == [(False, ["json/a.json", "original_files/a.png"])]
+
+
 def test_two_do_not_write_one_target(tmp_path: Path) -> None:
     dm(tmp_path / "in", "a.png")
     writing, refused = _place.filled(tmp_path / "out", overwrite=False), "another process is writing"

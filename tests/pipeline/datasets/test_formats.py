@@ -90,6 +90,13 @@ def test_dm_v2_lists_classes_in_the_order_of_the_tools(tmp_path: Path) -> None:
     assert list(value["classification"]) == list(value["images"][0]) == ["group", "bounding_box"]
 
 
+@pytest.mark.parametrize("format", ["dm_v1", "dm_v2"])
+def test_annotations_without_an_id_get_one_in_dm_that_nothing_else_has(format: str, tmp_path: Path) -> None:
+    marks = [Annotation(Kind.BOX, "car", (0.0, 0.0, 1.0, 1.0), id) for id in (None, "1", None, 3)]
+    assert save(a_dataset(tmp_path, *marks), tmp_path / "out", format).lossless
+    assert [annotation.id for annotation in load(tmp_path / "out", format).annotations()] == ["2", "1", "4", 3]
+
+
 def test_what_dm_has_and_the_model_has_not_is_counted(tmp_path: Path) -> None:
     put(tmp_path / "original_files/a.png", picture(20, 20))
     entry = {**box("car", 0, 0, 1, 1), "confidence": 0.5}
@@ -225,7 +232,8 @@ def test_coco_by_the_letter(tmp_path: Path) -> None:
     assert save(dataset, tmp_path / "out", "coco").lossless
     value = json.loads((tmp_path / "out/annotations.json").read_text())
     assert value["images"] == [{"id": 1, "file_name": "a.png", "width": 20, "height": 20}]
-    assert [(c["id"], c["name"]) for c in value["categories"]] == [(1, "bus"), (2, "car"), (3, "eye")]
+    names = enumerate(["bus", "car", "eye"], 1)
+    assert value["categories"] == [{"id": id, "name": name, "supercategory": ""} for id, name in names]
     one, two, three = value["annotations"]
     assert [(a["id"], a["image_id"], a["category_id"]) for a in (one, two, three)] == [(1, 1, 2), (2, 1, 1), (3, 1, 3)]
     assert (one["bbox"], one["area"]) == ([1, 2, 3, 4.5], 13.5)
