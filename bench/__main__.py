@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import _limits, _many, _memory, _peer, _profile, _queue, _work
+from bench import _datasets, _limits, _many, _memory, _peer, _profile, _queue, _work
 from bench._rows import Row, at_most, mark, rated, report, rows_table, sections, table
 from stepwell import Engine, __version__
 from tests.postgres_server import PostgresServer
@@ -174,6 +174,7 @@ def measure(folder: Path, server: PostgresServer, stores: tuple[Store, ...], ste
         sqlite.name: [*told(sqlite.rows()), _memory.bytes_sqlite(folder)],
         postgres.name: [*told(postgres.rows()), _memory.bytes_postgres(server.database("w6"))],
         "": [*told(start(folder)), *told(_memory.peaks(folder, steps))],
+        "Datasets": list(told(_datasets.rows(folder / "datasets"))),
     }
 
 
@@ -221,7 +222,7 @@ def finish(parts: dict[str, str], *, write: bool) -> None:
         print(report(head, parts))
         return
     kept = sections(RESULTS.read_text()) if RESULTS.exists() else {}
-    order = ("SQLite", "PostgreSQL", "Start and memory", "W7: very many finished runs", "The nearest peer")
+    order = ("SQLite", "PostgreSQL", "Start and memory", "Datasets", "W7: very many finished runs", "The nearest peer")
     last = ("Goals that are not reached", "Where the time goes")
     whole = {name: text for name in (*order, *last) if (text := parts.get(name) or kept.get(name))}
     print(report(head, whole))

@@ -24,10 +24,12 @@ MODULES = (
 )  # fmt: skip
 IN_FULL = ("DurableContext", "StepContext", "Engine", "RunHandle", "Pending", "Callback")
 """Classes whose methods stand in the page."""
-PIPELINE = ("stepwell.pipeline", "stepwell.pipeline.steps", "stepwell.pipeline.steps.utils")
+PIPELINE = (
+    "stepwell.pipeline", "stepwell.pipeline.steps", "stepwell.pipeline.steps.utils", "stepwell.pipeline.datasets",
+)  # fmt: skip
 PIPELINE_IN_FULL = (
     "BaseStep", "StepResult", "BaseStepContext", "StepRegistry", "Orchestrator", "ParallelSteps", "Retry",
-    "RuntimeContext", "StepFailed",
+    "RuntimeContext", "StepFailed", "Dataset", "Image", "Annotation", "ConversionReport", "Loss",
 )  # fmt: skip
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "durable.md": ("Public names", MODULES, IN_FULL),

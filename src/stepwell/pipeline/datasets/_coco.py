@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stepwell.pipeline.datasets import _coco_read
-from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
+from stepwell.pipeline.datasets._model import SEEN, VISIBILITY, Annotation, Dataset, Image, Kind, is_hidden
 from stepwell.pipeline.datasets._writing import Writing, json_text
 
 _HELD = frozenset({Kind.BOX, Kind.POLYGON, Kind.KEYPOINT})
@@ -81,15 +81,15 @@ def _as_number(id: str | int | None) -> int | None:
 
 
 def _shape(writing: Writing, image: Image, annotation: Annotation) -> dict[str, object]:
-    crowd, seen = 0, 2
+    crowd, seen = 0, SEEN
+    points = list(annotation.points)
     for name, value in annotation.attributes:
-        if name == "iscrowd" and value == 1 and not crowd:
+        if name == "iscrowd" and type(value) is int and value == 1 and not crowd:
             crowd = 1
-        elif name == "visibility" and annotation.kind is Kind.KEYPOINT and value in (0, 1) and seen == 2:
-            seen = int(value)
+        elif name == VISIBILITY and annotation.kind is Kind.KEYPOINT and seen == SEEN and is_hidden(value, points):
+            seen = value
         else:
             writing.attribute_lost(image, name, "COCO has no attributes")
-    points = list(annotation.points)
     if annotation.kind is Kind.BOX:
         return {"bbox": points, "area": points[2] * points[3], "segmentation": [], "iscrowd": crowd}
     xs, ys = points[::2], points[1::2]

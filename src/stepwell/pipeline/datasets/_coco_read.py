@@ -7,18 +7,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stepwell.errors import BadArguments
-from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
-from stepwell.pipeline.datasets._reading import (
+from stepwell.pipeline.datasets._checks import (
     Fault,
-    Reading,
     a_list,
     an_object,
     check_number,
+    check_pixels,
     check_shape,
     malformed,
     numbers,
-    read_json,
-)  # fmt: skip
+    told,
+)
+from stepwell.pipeline.datasets._json import read_json
+from stepwell.pipeline.datasets._model import SEEN, VISIBILITY, Annotation, Dataset, Image, Kind
+from stepwell.pipeline.datasets._reading import Reading
 
 ANNOTATIONS, IMAGES = "annotations.json", "images"
 _FILE = frozenset({"images", "annotations", "categories"})
@@ -28,8 +30,6 @@ _ENTRY = frozenset({
     "id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "keypoints", "num_keypoints",
     "attributes",
 })  # fmt: skip
-_SEEN = 2
-"""The visibility of a keypoint that is seen."""
 
 _Attributes = tuple[tuple[str, Any], ...]
 
@@ -44,7 +44,7 @@ def load(root: Path) -> Dataset:
     for split, folder in reading.folders():
         path = folder / ANNOTATIONS
         if not path.is_file():
-            raise BadArguments(f"no {ANNOTATIONS} in {folder}")
+            raise BadArguments(f"no {ANNOTATIONS} in {folder}", hint="is the format of the dataset right?")
         files = reading.image_files(folder / IMAGES)
         _File(reading, path).read({name: reading.add(split, name, file) for name, file in files.items()})
     return reading.dataset()
@@ -59,11 +59,14 @@ class _File:
         self.shown = reading.shown(path)
         self.files: dict[str, Image] = {}
         self.labels: dict[int, str] = {}
+        self.names: set[str] = set()
         self.keypoints: dict[int, list[Any]] = {}
         """Names of the keypoints of a category, where it has any."""
         self.images: dict[int, Image | None] = {}
         """`None`: the file of the image is missing."""
         self.named: set[str] = set()
+        self.ids: set[int] = set()
+        """Of the annotations."""
 
     def read(self, files: dict[str, Image]) -> None:
         """Read all annotations into the images that are there."""
@@ -91,9 +94,10 @@ class _File:
         id = _id(entry, "id")
         label = self.reading.label(entry.get("name"), ".name")
         if id in self.labels:
-            raise Fault(".id", f"{id} is used twice")
-        if label in self.labels.values():
+            raise Fault(".id", f"{told(id)} is used twice")
+        if label in self.names:
             self.reading.losses.lost("class", "two classes have one name", f"{self.shown}: {label}")
+        self.names.add(label)
         self.labels[id] = label
         self.keypoints[id] = a_list(entry.get("keypoints") or [], ".keypoints")
         self.reading.unread(self.shown, entry, _CATEGORY, "a category")
@@ -105,12 +109,15 @@ class _File:
     def _image(self, entry: dict[str, Any]) -> None:
         id, name = _id(entry, "id"), entry.get("file_name")
         if id in self.images:
-            raise Fault(".id", f"{id} is used twice")
+            raise Fault(".id", f"{told(id)} is used twice")
         if not isinstance(name, str) or not name:
-            raise Fault(".file_name", f"expected text, got {name!r:.80}")
-        name = PurePosixPath(name).as_posix()
+            raise Fault(".file_name", f"expected text, got {told(name)}")
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise Fault(".file_name", f"{told(name)} leads out of the folder of images")
+        name = path.as_posix()
         if name in self.named:
-            raise Fault(".file_name", f"{name!r} is used twice")
+            raise Fault(".file_name", f"{told(name)} is used twice")
         self.named.add(name)
         self.reading.unread(self.shown, entry, _IMAGE, "an image")
         self.images[id] = image = self.files.get(name)
@@ -118,14 +125,19 @@ class _File:
             self.reading.losses.lost("label", "labels without an image", f"{self.shown}: {name}")
             return
         if entry.get("width") is not None or entry.get("height") is not None:
-            image.known_size = _pixels(entry, "width"), _pixels(entry, "height")
+            image.known_size = check_pixels(entry.get("width"), ".width"), check_pixels(entry.get("height"), ".height")
 
     def _annotation(self, entry: dict[str, Any]) -> None:
         image_id, category = _id(entry, "image_id"), _id(entry, "category_id")
         if image_id not in self.images:
-            raise Fault(".image_id", f"there is no image {image_id}")
+            raise Fault(".image_id", f"there is no image {told(image_id)}")
         if category not in self.labels:
-            raise Fault(".category_id", f"there is no category {category}")
+            raise Fault(".category_id", f"there is no category {told(category)}")
+        if "id" in entry:
+            id = _id(entry, "id")
+            if id in self.ids:
+                raise Fault(".id", f"{told(id)} is used twice")
+            self.ids.add(id)
         image = self.images[image_id]
         if image is None:
             self.reading.losses.lost("annotation", "its image is missing", self.shown)
@@ -182,11 +194,11 @@ class _File:
         names = self.keypoints[category]
         for index in range(0, len(values), 3):
             x, y, seen = values[index : index + 3]
-            if seen not in (0, 1, _SEEN):
+            if seen not in (0, 1, SEEN):
                 raise Fault(f".keypoints[{index + 2}]", f"{seen} is no visibility of a keypoint (0, 1 or 2)")
             if not seen and not x and not y:
                 continue  # 0 0 0 stands for a keypoint that is not there
-            attributes: _Attributes = () if seen == _SEEN else (("visibility", int(seen)),)
+            attributes: _Attributes = () if seen == SEEN else ((VISIBILITY, int(seen)),)
             if index // 3 < len(names):
                 attributes = (*attributes, ("keypoint", names[index // 3]))
             yield Kind.KEYPOINT, (x, y), attributes
@@ -195,14 +207,7 @@ class _File:
 def _id(entry: dict[str, Any], name: str) -> int:
     value = entry.get(name)
     if type(value) is not int:
-        raise Fault(f".{name}", f"expected a whole number, got {value!r:.80}")
-    return value
-
-
-def _pixels(entry: dict[str, Any], name: str) -> int:
-    value = entry.get(name)
-    if type(value) is not int or value < 1:
-        raise Fault(f".{name}", f"expected a number of pixels, got {value!r:.80}")
+        raise Fault(f".{name}", f"expected a whole number, got {told(value)}")
     return value
 
 

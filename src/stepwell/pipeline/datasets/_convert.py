@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from stepwell.errors import BadArguments
 from stepwell.pipeline.datasets import _coco, _dm_v1, _dm_v2, _imagefolder, _pascal, _yolo
-from stepwell.pipeline.datasets._model import SPLITS, Dataset, Image, Kind
+from stepwell.pipeline.datasets._checks import UNFIT, Fault, check_annotation, check_label, told
+from stepwell.pipeline.datasets._model import SPLITS, Dataset, Image
 from stepwell.pipeline.datasets._place import check, filled
-from stepwell.pipeline.datasets._reading import Fault, check_label
 from stepwell.pipeline.datasets._report import ConversionReport, Losses
 from stepwell.pipeline.datasets._writing import Writing
 
@@ -127,19 +127,26 @@ def _ordered(dataset: Dataset) -> Dataset:
     for image in dataset.images:
         if image.split not in (splits or (None,)):
             raise BadArguments(f"image {image.name!r} is in the split {image.split!r}, which the dataset does not have")
-        path = PurePosixPath(image.name)
-        if path.is_absolute() or ".." in path.parts or path.as_posix() != image.name or not path.name:
-            raise BadArguments(f"an image cannot be named {image.name!r}")
-        for annotation in image.annotations:
+        _check_name(image.name)
+        for index, annotation in enumerate(image.annotations):
+            try:
+                check_annotation(annotation)
+            except Fault as fault:
+                where = f"image {image.place!r}, annotations[{index}]{fault.field}"
+                raise BadArguments(f"{where}: {fault.problem}") from fault
             if annotation.label is not None:
                 labels.add(annotation.label)
-            elif annotation.kind not in (Kind.RELATION, Kind.GROUP):
-                raise BadArguments(f"image {image.name!r} has a {annotation.kind} without a class")
     try:
         classes = tuple(sorted(check_label(label, "") for label in labels))
     except Fault as fault:
         raise BadArguments(fault.problem) from fault
     return replace(dataset, classes=classes, splits=splits, images=sorted(dataset.images, key=_order))
+
+
+def _check_name(name: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != name or not path.name or UNFIT.search(name):
+        raise BadArguments(f"an image cannot be named {told(name)}")
 
 
 def _order(image: Image) -> tuple[int, str]:

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stepwell.errors import BadArguments
+from stepwell.pipeline.datasets._checks import Fault, malformed
+from stepwell.pipeline.datasets._json import read_json
 from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
-from stepwell.pipeline.datasets._reading import Fault, Reading, malformed, read_json, stem
+from stepwell.pipeline.datasets._reading import Reading, stem
 from stepwell.pipeline.datasets._writing import Writing, json_text
 
 JSON, FILES = "json", "original_files"
@@ -22,6 +25,8 @@ TOOLS = {
     "group": Kind.GROUP,
 }
 TOOL_OF = {kind: tool for tool, kind in TOOLS.items()}
+ANOTHER = "the file speaks of more than one image"
+UNKNOWN = "a tool that is not known"
 JOINING = frozenset({Kind.RELATION, Kind.GROUP})
 
 
@@ -77,7 +82,11 @@ def save(writing: Writing, made: Callable[[Image, list[Annotation]], dict[str, A
             writing.copy(image, folder / FILES / name)
             annotations = [a if a.id is not None else replace(a, id=next(fresh)) for a in image.annotations]
             writing.annotations += len(annotations)
-            writing.text(folder / JSON / f"{stem(name)}.json", json_text(made(image, annotations)) + "\n")
+            try:
+                text = json_text(made(image, annotations))
+            except (TypeError, ValueError, RecursionError) as error:  # a dataset made by hand may hold anything
+                raise BadArguments(f"image {image.place!r}: an attribute or member is not JSON ({error})") from error
+            writing.text(folder / JSON / f"{stem(name)}.json", text + "\n")
 
 
 def _fresh_ids(dataset: Dataset) -> Iterator[str]:
@@ -88,17 +97,6 @@ def _fresh_ids(dataset: Dataset) -> Iterator[str]:
         number += 1
         if (text := str(number)) not in taken:
             yield text
-
-
-def checked_id(value: object) -> str | int | None:
-    """`value` as the id of an annotation.
-
-    Raises:
-        Fault: it is neither text nor a whole number nor null.
-    """
-    if value is None or isinstance(value, str) or type(value) is int:
-        return value
-    raise Fault(".id", f"expected text or a number, got {value!r:.80}")
 
 
 def checked_label(value: object, kind: Kind, reading: Reading, field: str = ".classification") -> str | None:

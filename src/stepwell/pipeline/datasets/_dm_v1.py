@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.pipeline.datasets import _dm
+from stepwell.pipeline.datasets._checks import Fault, a_list, an_object, check_id, check_number, check_shape, told
 from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
-from stepwell.pipeline.datasets._reading import Fault, Reading, a_list, an_object, check_number, check_shape
+from stepwell.pipeline.datasets._reading import Reading
 from stepwell.pipeline.datasets._writing import Writing
 
 _FILE = frozenset({"annotations", "annotationsData"})
@@ -18,6 +19,7 @@ _DATA = frozenset({"id", "coordinate"})
 _BOX = ("x", "y", "width", "height")
 _POINT = ("x", "y")
 _FIRST = "image_1"
+_LONELY = "coordinates without an annotation"
 
 
 def load(root: Path) -> Dataset:
@@ -31,35 +33,37 @@ def _parse(value: dict[str, Any], field: _dm.Field, reading: Reading, shown: str
     by_image = an_object(value.get("annotations"), "")
     for media, others in by_image.items():
         if media != _FIRST and a_list(others, f".{media}"):
-            reading.losses.lost(
-                "annotation", "the file speaks of more than one image", f"{shown}: {media}", len(others)
-            )
+            reading.losses.lost("annotation", _dm.ANOTHER, f"{shown}: {media}", len(others))
     entries = a_list(by_image.get(_FIRST, []), f".{_FIRST}")
     field.at("annotationsData")
-    data = _by_id(
-        a_list(an_object(value.get("annotationsData") or {}, "").get(_FIRST, []), f".{_FIRST}"), reading, shown
-    )
+    places = an_object(value.get("annotationsData") or {}, "")
+    for media, others in places.items():
+        if media != _FIRST and media not in by_image and a_list(others, f".{media}"):
+            reading.losses.lost("annotation", _LONELY, f"{shown}: {media}", len(others))
+    data = _by_id(a_list(places.get(_FIRST, []), f".{_FIRST}"), reading, shown)
     seen: set[object] = set()
     for index, entry in enumerate(entries):
         field.at("annotations", _FIRST, index)
-        id = _dm.checked_id(an_object(entry, "").get("id"))
+        id = check_id(an_object(entry, "").get("id"), ".id")
         if id is not None and id in seen:
-            raise Fault(".id", f"{id!r} is used twice")
+            raise Fault(".id", f"{told(id)} is used twice")
         seen.add(id)
         tool = entry.get("tool")
         kind = _dm.TOOLS.get(tool) if isinstance(tool, str) else None
         if kind is None:
             if not isinstance(tool, str):
-                raise Fault(".tool", f"expected the name of a tool, got {tool!r:.80}")
-            reading.losses.lost("annotation", f"the tool {tool!r} is not known", shown)
+                raise Fault(".tool", f"expected the name of a tool, got {told(tool)}")
+            reading.losses.lost("annotation", _dm.UNKNOWN, f"{shown}: {tool}")
             continue
         reading.unread(shown, entry, _ENTRY, "an annotation")
         label, attributes = _classification(entry.get("classification"), kind, reading)
         if kind is Kind.CLASSIFICATION:
+            if id in data and data[id][1] not in (None, [], {}, ""):
+                reading.losses.lost("field", "a classification has a coordinate", shown)
             yield Annotation(kind, label, (), id, attributes)
             continue
         if id not in data:
-            raise Fault(".id", f"annotationsData.{_FIRST} has no entry with the id {id!r}")
+            raise Fault(".id", f"annotationsData.{_FIRST} has no entry with the id {told(id)}")
         place, coordinate = data[id]
         field.at("annotationsData", _FIRST, place)
         if kind in _dm.JOINING:
@@ -68,20 +72,16 @@ def _parse(value: dict[str, Any], field: _dm.Field, reading: Reading, shown: str
             points = _points(kind, coordinate, reading, shown)
             yield check_shape(Annotation(kind, label, points, id, attributes), ".coordinate")
     if spare := [id for id in data if id not in seen]:
-        reading.losses.lost("annotation", "coordinates without an annotation", shown, len(spare))
+        reading.losses.lost("annotation", _LONELY, shown, len(spare))
 
 
 def _by_id(entries: list[Any], reading: Reading, shown: str) -> dict[object, tuple[int, Any]]:
     found: dict[object, tuple[int, Any]] = {}
     for index, entry in enumerate(entries):
         place = f".{_FIRST}[{index}]"
-        an_object(entry, place)
-        try:
-            id = _dm.checked_id(entry.get("id"))
-        except Fault as fault:
-            raise Fault(place + fault.field, fault.problem) from fault
+        id = check_id(an_object(entry, place).get("id"), f"{place}.id")
         if id in found:
-            raise Fault(f"{place}.id", f"{id!r} is used twice")
+            raise Fault(f"{place}.id", f"{told(id)} is used twice")
         reading.unread(shown, entry, _DATA, "an entry of annotationsData")
         found[id] = (index, entry.get("coordinate"))
     return found

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.pipeline.datasets import _dm
+from stepwell.pipeline.datasets._checks import Fault, a_list, an_object, check_id, check_shape, numbers, told
 from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
-from stepwell.pipeline.datasets._reading import Fault, Reading, a_list, an_object, check_shape, numbers
+from stepwell.pipeline.datasets._reading import Reading
 from stepwell.pipeline.datasets._writing import Writing
 
 _FILE = frozenset({"classification", "images"})
@@ -29,15 +30,17 @@ def _parse(value: dict[str, Any], field: _dm.Field, reading: Reading, shown: str
             reading.label(name, f".{tool}[{index}]")
     field.at("images")
     media = a_list(value.get("images"), "")
-    if len(media) > 1:
-        reading.losses.lost("annotation", "the file speaks of more than one image", shown, len(media) - 1)
+    for index, other in enumerate(media[1:], 1):
+        lists = an_object(other, f"[{index}]").items()
+        if count := sum(len(a_list(entries, f"[{index}].{tool}")) for tool, entries in lists):
+            reading.losses.lost("annotation", _dm.ANOTHER, f"{shown}: images[{index}]", count)
     for tool, entries in an_object(media[0], "[0]").items() if media else ():
         field.at("images", 0, tool)
         a_list(entries, "")
         kind = _dm.TOOLS.get(tool)
         if kind is None:
             if entries:
-                reading.losses.lost("annotation", f"the tool {tool!r} is not known", shown, len(entries))
+                reading.losses.lost("annotation", _dm.UNKNOWN, f"{shown}: {tool}", len(entries))
             continue
         for index, entry in enumerate(entries):
             field.at("images", 0, tool, index)
@@ -49,7 +52,7 @@ def _annotation(kind: Kind, entry: dict[str, Any], reading: Reading, shown: str)
     label = _dm.checked_label(entry.get("classification"), kind, reading)
     attributes = _attributes(entry["attrs"], reading, shown) if entry.get("attrs") else ()
     data = entry.get("data")
-    id = _dm.checked_id(entry.get("id"))
+    id = check_id(entry.get("id"), ".id")
     if kind in _dm.JOINING:
         return Annotation(kind, label, (), id, attributes, data)
     points: tuple[float, ...] = ()
@@ -71,7 +74,7 @@ def _attributes(value: object, reading: Reading, shown: str) -> tuple[tuple[str,
         attribute = an_object(item, f".attrs[{index}]")
         name = attribute.get("name")
         if not isinstance(name, str):
-            raise Fault(f".attrs[{index}].name", f"expected text, got {name!r:.80}")
+            raise Fault(f".attrs[{index}].name", f"expected text, got {told(name)}")
         reading.unread(shown, attribute, _ATTRIBUTE, "an attribute")
         found.append((name, attribute.get("value")))
     return tuple(found)
@@ -97,7 +100,9 @@ def save(writing: Writing) -> None:
                 names.setdefault(tool, set()).add(annotation.label)
         if image is first and idle:
             names.setdefault(_dm.TOOL_OF[Kind.BOX], set()).update(idle)
-        return {"classification": {tool: sorted(found) for tool, found in names.items()}, "images": [tools]}
+        # In the order of the annotations, whichever of them was the first to have a class: what is read is so ordered.
+        order = [tool for tool in tools if tool in names] + [tool for tool in names if tool not in tools]
+        return {"classification": {tool: sorted(names[tool]) for tool in order}, "images": [tools]}
 
     _dm.save(writing, made)
     if first is None:

@@ -6,8 +6,10 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from stepwell.pipeline.datasets._checks import Fault, malformed
+from stepwell.pipeline.datasets._files import is_ignored
 from stepwell.pipeline.datasets._model import SPLITS, Annotation, Dataset, Image, Kind
-from stepwell.pipeline.datasets._reading import IGNORED, Fault, Reading, malformed
+from stepwell.pipeline.datasets._reading import Reading
 from stepwell.pipeline.datasets._writing import Writing
 
 _LONGEST = 255
@@ -23,21 +25,27 @@ def load(root: Path) -> Dataset:
     reading = Reading(root, folders=())
     if reading.splits:
         for path in sorted(root.iterdir()):
-            if path.name not in SPLITS and path.name not in IGNORED and not path.name.startswith("."):
-                reading.losses.lost("label", "lies beside the splits and belongs to none", path.name)
+            if path.name not in SPLITS and not is_ignored(path.name):
+                reading.beside(path)
     for split, folder in reading.folders():
+        for place in sorted(folder.iterdir()):
+            if place.is_dir() and not is_ignored(place.name):  # a class, though no image may be in it
+                _label(reading, place)
         for name, path in reading.image_files(folder).items():
             label, slash, rest = name.partition("/")
             if not slash:
                 reading.add(split, name, path)
                 continue
-            try:
-                annotation = Annotation(Kind.CLASSIFICATION, reading.label(label, ""))
-            except Fault as fault:
-                raise malformed(folder, label, fault.problem) from fault
-            reading.add(split, rest, path, [annotation])
+            reading.add(split, rest, path, [Annotation(Kind.CLASSIFICATION, label)])
     reading.images.sort(key=lambda image: (SPLITS.index(image.split) if image.split else 0, image.name, image.path))
     return reading.dataset()
+
+
+def _label(reading: Reading, folder: Path) -> None:
+    try:
+        reading.label(folder.name, "")
+    except Fault as fault:
+        raise malformed(folder, "name", fault.problem) from fault
 
 
 def save(writing: Writing) -> None:
@@ -90,8 +98,7 @@ def _chosen(writing: Writing, image: Image) -> str | None:
 def _is_folder(label: str, *, in_split: bool) -> bool:
     return (
         not re.search(r"[/\x00]", label)
-        and not label.startswith(".")
-        and label not in IGNORED
+        and not is_ignored(label)
         and len(label.encode()) <= _LONGEST
         and (in_split or label not in SPLITS)
     )

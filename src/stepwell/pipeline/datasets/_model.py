@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +24,17 @@ class Kind(StrEnum):
     CLASSIFICATION = "classification"
     RELATION = "relation"
     GROUP = "group"
+
+
+VISIBILITY = "visibility"
+"""The attribute of a keypoint that is not simply seen: 0 it is not labelled, 1 it is hidden. COCO and YOLO have it."""
+SEEN = 2
+"""What these formats say of all others."""
+
+
+def is_hidden(value: Any, points: Sequence[float]) -> bool:
+    """Whether COCO and YOLO can say this of a keypoint there: three zeros would say that there is none."""
+    return type(value) is int and (value == 1 or (value == 0 and any(points)))
 
 
 @dataclass(frozen=True, slots=True)

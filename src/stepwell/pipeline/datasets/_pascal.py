@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from stepwell.errors import BadArguments
+from stepwell.pipeline.datasets._checks import (
+    UNFIT,
+    Fault,
+    check_number,
+    check_once,
+    check_pixels,
+    malformed,
+    text_number,
+)
 from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
-from stepwell.pipeline.datasets._reading import Fault, Reading, check_number, malformed, stem
+from stepwell.pipeline.datasets._reading import Reading, stem
 from stepwell.pipeline.datasets._sizes import image_depth
 from stepwell.pipeline.datasets._writing import Writing
 
@@ -26,7 +34,6 @@ _ATTRIBUTES = (*_DEFAULTS, "occluded")
 _SAYS_NOTHING = frozenset({"folder", "filename", "path", "size", "object", "segmented"})
 """Elements of a file that are read, or that follow from where it lies."""
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def load(root: Path) -> Dataset:
@@ -35,11 +42,14 @@ def load(root: Path) -> Dataset:
     Raises:
         BadArguments: something is malformed or missing.
     """
-    reading = Reading(root, folders=(ANNOTATIONS, IMAGES))
+    reading = Reading(root, folders=(ANNOTATIONS, IMAGES, _ALSO_IMAGES))
     for split, folder in reading.folders():
         place = folder / IMAGES
-        if not place.is_dir() and (folder / _ALSO_IMAGES).is_dir():
-            place = folder / _ALSO_IMAGES
+        if (other := folder / _ALSO_IMAGES).is_dir():
+            if place.is_dir():
+                reading.beside(other)
+            else:
+                place = other
         files = reading.image_files(place)
         labels = reading.label_files(folder / ANNOTATIONS, ".xml")
         images = {name: reading.add(split, name, path) for name, path in files.items()}
@@ -66,13 +76,17 @@ class _File:
         self.shown = reading.shown(path)
         self.path = path
         raw = path.read_bytes()
-        if b"<!DOCTYPE" in raw:
-            line = raw[: raw.index(b"<!DOCTYPE")].count(b"\n") + 1
-            raise malformed(path, line, "a document type is not read")
+        # Entities are declared there, and a few lines of them can stand for terabytes. Zeros: UTF-16 has them, and in
+        # all other encodings that the parser takes, these letters are what they are in ASCII.
+        before, doctype, _ = raw.replace(b"\0", b"").partition(b"<!DOCTYPE")
+        if doctype:
+            raise malformed(path, before.count(b"\n") + 1, "a document type is not read")
         try:
             self.root = ET.fromstring(raw)  # noqa: S314 - see the import
         except ET.ParseError as error:
-            raise malformed(path, error.position[0], f"not XML: {error}") from error
+            line, column = error.position
+            what = str(error).partition(": line ")[0]
+            raise malformed(path, line, f"not XML: {what} (column {column + 1})") from error
         except (LookupError, ValueError) as error:  # an encoding that is not known
             raise malformed(path, 1, f"not XML: {error}") from error
         if self.root.tag != "annotation":
@@ -93,20 +107,22 @@ class _File:
                 self.reading.losses.lost("field", f"<{child.tag}> is not kept", self.shown)
 
     def _size(self) -> tuple[int, int] | None:
+        check_once(self.root.findall("size"), "")
         size = self.root.find("size")
         if size is None:
             return None
         width, height = (_number(size, side) for side in ("width", "height"))
         if width == height == 0:
             return None  # what some tools write when they do not know
-        if width < 1 or height < 1 or width % 1 or height % 1:
-            raise Fault("", f"expected numbers of pixels, got {width} × {height}")
-        return int(width), int(height)
+        width, height = (int(side) if side % 1 == 0 else side for side in (width, height))
+        return check_pixels(width, ".width"), check_pixels(height, ".height")
 
     def _object(self, element: ET.Element) -> Annotation:
         text = element.findtext("name")
         # A name on a line of its own; other spaces are taken for a part of it.
         label = self.reading.label(text.strip() if text is not None and "\n" in text else text, ".name")
+        check_once(element.findall("name"), ".name")
+        check_once(element.findall("bndbox"), ".bndbox")
         box = element.find("bndbox")
         if box is None:
             raise Fault(".bndbox", "is missing")
@@ -134,10 +150,9 @@ def _number(parent: ET.Element, tag: str, front: str = "") -> float:
     text = parent.findtext(tag)
     if text is None:
         raise Fault(f"{front}.{tag}", "is missing")
-    try:
-        value = int(text) if _WHOLE.fullmatch(text.strip()) else float(text)
-    except ValueError as error:
-        raise Fault(f"{front}.{tag}", f"expected a number, got {text!r:.80}") from error
+    check_once(parent.findall(tag), f"{front}.{tag}")
+    text = text.strip()
+    value = int(text) if _WHOLE.fullmatch(text) else text_number(text, f"{front}.{tag}")
     check_number(value, f"{front}.{tag}")
     return value
 
@@ -162,8 +177,6 @@ def save(writing: Writing) -> None:
 
 
 def _head(image: Image, name: str) -> Iterator[str]:
-    if _UNFIT.search(name):
-        raise BadArguments(f"control characters in the name of an image: {name!r}")
     width, height = image.size
     yield "<annotation>"
     yield f"  <folder>{IMAGES}</folder>"
@@ -204,5 +217,5 @@ def _says_something(name: str, value: object) -> bool:
         and bool(value.strip())
         and value != _DEFAULTS.get(name)
         and not _WHOLE.fullmatch(value)
-        and not _UNFIT.search(value)
+        and not UNFIT.search(value)
     )

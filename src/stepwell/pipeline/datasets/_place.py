@@ -58,11 +58,14 @@ def check(target: Path, *, overwrite: bool) -> None:
 def _held(part: Path, target: Path) -> Iterator[None]:
     """Make `part` and lock it; the system unlocks it when a process dies."""
     while True:
-        part.mkdir(exist_ok=True)
         try:
-            handle = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+            part.mkdir(exist_ok=True)
+            # What is in it goes: it must be a folder of its own and no link to another.
+            handle = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:
             continue  # another process has just renamed it
+        except (FileExistsError, NotADirectoryError) as error:
+            raise BadArguments(f"{part} is in the way: {target} is filled there first", hint="remove it") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 EXAMPLES = 5
 """How many places a loss names; the count is of all."""
+_LONGEST = 200
+"""Letters of such a name: names of attributes come from files, and a report is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class Losses:
     def lost(self, kind: str, reason: str, example: str, count: int = 1) -> None:
         """Count a loss at the place `example`."""
         before, examples = self._found.get((kind, reason), (0, []))
-        if len(examples) < EXAMPLES and example not in examples:
-            examples.append(example)
+        if len(examples) < EXAMPLES and (shown := _shown(example)) not in examples:
+            examples.append(shown)
         self._found[kind, reason] = (before + count, examples)
 
     def listed(self) -> tuple[Loss, ...]:
@@ -64,3 +66,9 @@ class Losses:
             Loss(kind, count, reason, tuple(examples))
             for (kind, reason), (count, examples) in sorted(self._found.items(), key=lambda item: item[0])
         )
+
+
+def _shown(example: str) -> str:
+    """JSON can hold halves of letters, which no other text can."""
+    text = example if len(example) <= _LONGEST else f"{example[:_LONGEST]}…"
+    return text.encode("utf-8", "backslashreplace").decode()

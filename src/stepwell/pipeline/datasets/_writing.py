@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from stepwell.errors import BadArguments
 from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
 from stepwell.pipeline.datasets._reading import stem
 from stepwell.pipeline.datasets._report import Losses
+
+_HALVES = re.compile("[\ud800-\udfff]")
+"""JSON can name them, UTF-8 cannot hold them."""
 
 
 class Writing:
@@ -41,7 +46,7 @@ class Writing:
         for image in images:
             name = image.name
             if key(name) in taken:
-                suffix = PurePosixPath(name).suffix
+                suffix = name[len(stem(name)) :]
                 number = 2
                 while key(name := f"{stem(image.name)}__{number}{suffix}") in wanted | taken:
                     number += 1
@@ -50,9 +55,21 @@ class Writing:
             yield image, name
 
     def copy(self, image: Image, target: Path) -> None:
-        """Copy the bytes of an image."""
-        self.folder(target.parent)
-        shutil.copyfile(image.path, target)
+        """Copy the bytes of an image.
+
+        Raises:
+            BadArguments: the image is not there, or its name would make a file and a folder of one name.
+        """
+        try:
+            self.folder(target.parent)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise BadArguments(f"the image {image.place!r} would lie in a folder named as another image") from error
+        try:
+            shutil.copyfile(image.path, target)
+        except (FileNotFoundError, IsADirectoryError, shutil.SpecialFileError) as error:
+            if target.is_dir():
+                raise BadArguments(f"the image {image.place!r} is named as a folder that others lie in") from error
+            raise BadArguments(f"the image {image.place!r} is not there: no file {image.path}") from error
 
     def text(self, path: Path, text: str) -> None:
         """Write a text file: UTF-8, line ends of Unix."""
@@ -96,5 +113,6 @@ class Writing:
 
 
 def json_text(value: Any) -> str:
-    """JSON on one line, all letters as they are."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """JSON on one line, all letters as they are; halves of letters (lone surrogates) are escaped."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _HALVES.sub(lambda half: f"\\u{ord(half[0]):04x}", text) if not text.isascii() else text

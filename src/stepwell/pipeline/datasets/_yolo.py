@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.errors import BadArguments, MissingExtra
-from stepwell.pipeline.datasets._model import Annotation, Dataset, Image, Kind
-from stepwell.pipeline.datasets._reading import Fault, Reading, malformed, read_text, stem
+from stepwell.pipeline.datasets._checks import Fault, malformed, text_number, told
+from stepwell.pipeline.datasets._files import read_text
+from stepwell.pipeline.datasets._model import SEEN, VISIBILITY, Annotation, Dataset, Image, Kind, is_hidden
+from stepwell.pipeline.datasets._reading import Reading, stem
 from stepwell.pipeline.datasets._writing import Writing
 
 IMAGES, LABELS = "images", "labels"
@@ -26,13 +28,14 @@ _EDGE = 1e-6
 """How far rounded values may stick out of the image: a box that is read must not be clipped when it is written."""
 _OUTSIDE = 0.01
 """How far values may stick out when reading; more than that, and they are not parts of a whole."""
-_LABELLED = 2
-"""The visibility of a keypoint that is seen."""
+_FINE = 500_000
+"""Pixels along a side up to which six decimals tell a place to half a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Config:
-    names: dict[int, str]
+    names: dict[str, str]
+    """Classes by their numbers, as they stand in a line."""
     keypoints: tuple[int, int] | None = None
     """How many there are in a line, and how many values (2 or 3) each has."""
 
@@ -89,10 +92,13 @@ def _of_yaml(path: Path, reading: Reading) -> _Config:
         # All scalars as text: YAML takes a class named `no` for a truth value, and one named 007 for a number.
         value: Any = yaml.load(read_text(path), yaml.BaseLoader)  # noqa: S506 - makes nothing but text, lists and dicts
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise malformed(path, line, f"not YAML: {error.problem}") from error
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise malformed(path, line, f"not YAML: {error.problem} (column {column})") from error
     except yaml.YAMLError as error:
         raise malformed(path, 1, f"not YAML: {error}") from error
+    except RecursionError as error:
+        raise malformed(path, 1, "not YAML: nested too deeply") from error
     if not isinstance(value, dict):
         raise malformed(path, 1, "expected a mapping")
     names = value.get("names")
@@ -101,19 +107,19 @@ def _of_yaml(path: Path, reading: Reading) -> _Config:
     elif isinstance(names, dict):
         numbered = {}
         for key, name in names.items():
-            if not re.fullmatch(r"\d{1,9}", key):
-                raise malformed(path, f"names.{key}", "expected the number of a class")
+            if not re.fullmatch(r"[0-9]{1,9}", key) or int(key) in numbered:
+                raise malformed(path, f"names.{told(key)}", "expected the number of a class, once")
             numbered[int(key)] = name
     else:
         raise malformed(path, "names", "expected a list or a mapping of classes")
     count = value.get("nc", len(numbered))
     if str(count) != str(len(numbered)):
-        raise malformed(path, "nc", f"{count} classes, but {len(numbered)} names")
+        raise malformed(path, "nc", f"{told(count)} classes, but {len(numbered)} names")
     return _Config(_labels(numbered, path, reading), _keypoint_shape(value.get("kpt_shape"), path))
 
 
-def _labels(names: dict[int, Any], path: Path, reading: Reading) -> dict[int, str]:
-    found: dict[int, str] = {}
+def _labels(names: dict[int, Any], path: Path, reading: Reading) -> dict[str, str]:
+    found: dict[str, str] = {}
     for number, name in names.items():
         try:
             label = reading.label(name, "")
@@ -122,7 +128,7 @@ def _labels(names: dict[int, Any], path: Path, reading: Reading) -> dict[int, st
             raise malformed(path, where, fault.problem) from fault
         if label in found.values():
             reading.losses.lost("class", "two classes have one name", label)
-        found[number] = label
+        found[str(number)] = label
     return found
 
 
@@ -132,12 +138,12 @@ def _keypoint_shape(value: Any, path: Path) -> tuple[int, int] | None:
     if (
         isinstance(value, list)
         and len(value) == 2
-        and all(isinstance(item, str) and item.isdecimal() for item in value)
+        and all(isinstance(item, str) and re.fullmatch("[0-9]{1,6}", item) for item in value)
     ):
         count, width = int(value[0]), int(value[1])
         if count > 0 and width in (2, 3):
             return count, width
-    raise malformed(path, "kpt_shape", f"expected [how many, 2 or 3], got {value!r:.80}")
+    raise malformed(path, "kpt_shape", f"expected [how many, 2 or 3], got {told(value)}")
 
 
 def _annotations(path: Path, image: Image, config: _Config, numbers: Iterator[str]) -> Iterator[Annotation]:
@@ -152,14 +158,10 @@ def _annotations(path: Path, image: Image, config: _Config, numbers: Iterator[st
 
 
 def _of_line(words: list[str], image: Image, config: _Config, numbers: Iterator[str]) -> Iterator[Annotation]:
-    try:
-        label = config.names[int(words[0])]
-    except (ValueError, KeyError) as error:
-        raise Fault("", f"no class has the number {words[0]!r}") from error
-    try:
-        values = [float(word) for word in words[1:]]
-    except ValueError as error:
-        raise Fault("", f"expected numbers: {str(error)[:80]}") from error
+    label = config.names.get(words[0]) or config.names.get(_whole(words[0]))
+    if label is None:
+        raise Fault("", f"no class has the number {told(words[0])}")
+    values = [text_number(word, "") for word in words[1:]]
     if config.keypoints and len(values) == 4 + config.keypoints[0] * config.keypoints[1]:
         yield from _pose(label, values, config.keypoints[1], image, numbers)
         return
@@ -170,6 +172,12 @@ def _of_line(words: list[str], image: Image, config: _Config, numbers: Iterator[
         yield Annotation(Kind.POLYGON, label, _pixels(values, image))
     else:
         raise Fault("", f"{len(words)} values are neither a box (5) nor a polygon (7, 9, …)")
+
+
+def _whole(word: str) -> str:
+    """The number of a class as some tools write it: `3.0`."""
+    number = text_number(word, "")
+    return f"{number:.0f}" if number.is_integer() else word
 
 
 def _check_parts(values: Sequence[float]) -> None:
@@ -198,11 +206,11 @@ def _pose(label: str, values: list[float], step: int, image: Image, numbers: Ite
     points = []
     for row in rows:
         _check_parts(row[:2])
-        seen = row[2] if step == 3 else _LABELLED
-        if seen not in (0, 1, _LABELLED):
+        seen = row[2] if step == 3 else SEEN
+        if seen not in (0, 1, SEEN):
             raise Fault("", f"{seen:g} is no visibility of a keypoint (0, 1 or 2)")
         if seen or any(row[:2]):  # 0 0 0 stands for a keypoint that is not there
-            attributes = () if seen == _LABELLED else (("visibility", int(seen)),)
+            attributes = () if seen == SEEN else ((VISIBILITY, int(seen)),)
             points.append((_pixels(row[:2], image), attributes))
     if len(rows) == len(points) == 1 and box == [*rows[0][:2], 0, 0]:
         yield Annotation(Kind.KEYPOINT, label, points[0][0], None, points[0][1])
@@ -251,6 +259,8 @@ def _line(writing: Writing, image: Image, annotation: Annotation) -> str | None:
         corners = [x / width, y / height, (x + w) / width, (y + h) / height]
     else:
         corners = [value / (height if index % 2 else width) for index, value in enumerate(points)]
+    if width > _FINE or height > _FINE:
+        writing.losses.lost("rounding", "six decimals do not tell a pixel of so large an image", image.place)
     if min(corners) < -_EDGE or max(corners) > 1 + _EDGE:
         if any(max(side) < 0 or min(side) > 1 for side in (corners[::2], corners[1::2])):
             writing.annotations -= 1
@@ -274,10 +284,11 @@ def _part(value: float) -> float:
 
 def _visibility(writing: Writing, image: Image, annotation: Annotation) -> int:
     """What a pose line says of a keypoint. Other attributes are lost."""
-    seen = _LABELLED
+    seen = SEEN
+    points = annotation.points
     for name, value in annotation.attributes:
-        if annotation.kind is Kind.KEYPOINT and name == "visibility" and value in (0, 1) and seen == _LABELLED:
-            seen = int(value)
+        if annotation.kind is Kind.KEYPOINT and name == VISIBILITY and seen == SEEN and is_hidden(value, points):
+            seen = value
         else:
             writing.attribute_lost(image, name, "YOLO has no attributes")
     return seen
