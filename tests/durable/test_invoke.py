@@ -799,3 +799,23 @@ def test_it_is_pending_for_a_worker_that_knows_it(colour: str, tmp_path: Any) ->
         finally:
             worker.terminate()
             worker.communicate()
+
+
+@pytest.mark.parametrize("hold", [0, 60])
+def test_a_pending_of_a_branch_without_a_thread_finds_one(hold: float) -> None:
+    """The branch gave its thread back while its pending was queued; whoever waits for both must not keep the only one."""
+
+    @durable_execution(name="leaf")
+    def leaf(event: Any, context: Any) -> Any:
+        return context.step(lambda: event["n"], name="s")
+
+    @durable_execution(name="middle")
+    def middle(event: Any, context: Any) -> Any:
+        def both(ctx: Any) -> Any:
+            pending = ctx.invoke_async("leaf", {"n": 1}, "one")
+            return [ctx.invoke("leaf", {"n": 2}, "two"), pending.result()]
+
+        return context.gather(both, lambda ctx: ctx.invoke("leaf", {"n": 3}, "three"))
+
+    with Engine(f"memory://one-thread-{hold}", functions=[leaf, middle], max_threads=1, hold=hold) as engine:
+        assert engine.start_run(middle, {}, id="r").result(60) == [[2, 1], 3]

@@ -76,7 +76,7 @@ def parked(life: Life, ticket: Ticket) -> bool:
 
 def block(life: Life, wait: Wait) -> None:
     """Wait on this thread until the time has come, or somebody ended the wait."""
-    if wait.branch.pinned or wait.branch.strands:
+    if wait.branch.pinned or life.strands:
         with life.host.threads.aside():
             _block(life, wait)
     else:
