@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stepwell import Engine
+from stepwell import Engine, durable_execution
 from stepwell.client._drive import Asked
 from stepwell.durable import InvokeError, SerDesError, ValidationError
 from stepwell.durable._outside import RunRef, child_id
