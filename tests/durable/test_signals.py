@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, Secret, UsageError
+from stepwell import Engine, Secret, UsageError, durable_execution
+from stepwell.core import SignalTaken
 from stepwell.durable import DurableOperationError, SerDesError, ValidationError
 from stepwell.errors import RunFailed, UnknownRun
 from stepwell.testing import DurableRunner
@@ -113,6 +116,45 @@ def test_branches_that_share_few_threads_each_get_one(colour: str, threads: int)
         assert sorted(handle.result(20)) == [[n, n] for n in range(6)]
         assert violations(engine, "r") == []
         engine.stop()
+
+
+def test_who_gets_no_signal_keeps_nobody_from_it() -> None:
+    """The one that gets it commits that; the other must leave the loop to the rest of the run meanwhile."""
+    committing, others_ran = threading.Event(), threading.Event()
+
+    async def wait(child: Any) -> Any:
+        return await child.wait_signal("n", timeout=SOON)
+
+    async def other(child: Any) -> Any:
+        async def body() -> None:
+            while not committing.is_set():
+                await asyncio.sleep(0)
+            others_ran.set()
+
+        return await child.step(body, name="other")
+
+    @durable_execution
+    async def all_three(event: Any, context: Any) -> Any:
+        return await context.gather(wait, wait, other)
+
+    engine = Engine("memory://signals-commit", hold=60)
+    write = engine.store.batch_commit
+
+    def slow(batches: Any) -> Any:
+        if any(type(record) is SignalTaken for batch in batches for record in batch.records):
+            committing.set()
+            assert others_ran.wait(20)
+        return write(batches)
+
+    engine.store.batch_commit = slow  # type: ignore[method-assign]
+    handle = engine.start_run(all_three, {}, id="r")
+    while "r" not in engine.host.lives or len(engine.host.lives["r"].waits) < 2:
+        engine.store.wait(0.01)
+    handle.signal("n", 1)
+    assert others_ran.wait(30)
+    handle.signal("n", 2)
+    assert sorted(handle.result(60)[:2]) == [1, 2]
+    engine.stop()
 
 
 def test_pendings_wait_for_signals(way: Way) -> None:

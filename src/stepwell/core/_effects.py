@@ -125,7 +125,7 @@ class CancelledHere(msgspec.Struct, frozen=True):
 class Await(msgspec.Struct, frozen=True):
     """Make the records durable (if any), then wait for something from outside: until ``ready`` says that it has come
     (asked again when a fact with one of the ``topics`` is on record), or ``until``. Sent back to decide again; it may
-    come back early.
+    come back early. A ``signal`` has come where nobody is about to be given it, either: the run's state is behind that.
     """
 
     want: Wanted
@@ -133,6 +133,7 @@ class Await(msgspec.Struct, frozen=True):
     topics: tuple[str, ...]
     ready: Callable[[], bool]
     records: tuple[AnyRecord, ...] = ()
+    signal: str | None = None
 
 
 class OpenOutside(msgspec.Struct, frozen=True):

@@ -169,7 +169,7 @@ def wait_signal(run: RunState, want: SignalWanted, error: Callable[[], ErrorReco
         if until and now >= until:
             yield EndOutside(want, SignalTimedOut(now, want.key, error()))
         else:
-            yield Await(want, until or None, topics, lambda: signal_waits(run, want.signal))
+            yield Await(want, until or None, topics, partial(signal_waits, run, want.signal), signal=want.signal)
         op = run.ops.get(want.key)
     return (yield from _answer(op, want))
 

@@ -7,6 +7,7 @@ a second answer, a late one, and a fact that was read twice are dropped. The eng
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -46,7 +47,7 @@ from stepwell.runtime._inbox import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepwell.core import Wanted
+    from stepwell.core import Await, Wanted
     from stepwell.journal import Fact, HotChange, Ticket
     from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Branch
@@ -345,6 +346,10 @@ class Outside:
             acts, self._later = self._later, []
         for act in acts:
             act()
+
+    def readiness(self, effect: Await) -> Callable[[], bool]:
+        """Whether what is waited for has come; to be asked under ``lock``."""
+        return effect.ready if effect.signal is None else partial(self.signal_is_free, effect.signal)
 
     def watch(self, wait: Wait) -> None:
         """The wait is to be looked at when something with one of its topics comes. Under ``lock``."""

@@ -113,9 +113,10 @@ def await_outside(scope: Scope, effect: Await) -> None:
     with life.lock:
         life.usable(branch)
         # Asked under the lock: what is folded after this finds the wait.
-        if effect.ready():
+        ready = life.outside.readiness(effect)
+        if ready():
             return
-        wait = life.wait_begin(branch, effect.want.key, effect.until, topics=effect.topics, ready=effect.ready)
+        wait = life.wait_begin(branch, effect.want.key, effect.until, topics=effect.topics, ready=ready)
         ticket = life.park_ticket(effect.records)
     life.outside.do_later()
     if ticket is not None and not settle_parking(life, wait, ticket):

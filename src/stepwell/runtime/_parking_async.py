@@ -139,9 +139,10 @@ async def await_outside_async(scope: Scope, effect: Await) -> None:
         raise ReplayEnd
     with life.lock:
         life.usable(branch)
-        if effect.ready():
+        ready = life.outside.readiness(effect)
+        if ready():
             return
-        wait = life.wait_begin(branch, effect.want.key, effect.until, topics=effect.topics, ready=effect.ready)
+        wait = life.wait_begin(branch, effect.want.key, effect.until, topics=effect.topics, ready=ready)
         ticket = life.park_ticket(effect.records)
     life.outside.do_later()
     try:
