@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Engine, durable_execution
+from tests.durable.kit import Plug, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,3 +58,37 @@ def test_what_was_cancelled_is_not_cancelled_again_by_a_replay(dropped: Engine, 
         assert dropped.run(handler, id=f"r{number}") is True
         ends = [r["record"] for r in dropped.get_run(f"r{number}").history() if r.get("key") == "long"]
         assert ends == ["WaitStarted", "OperationCancelled"]
+
+
+def test_one_that_is_on_record_and_never_asked_parks_nobody() -> None:
+    """Its scope settles it without anything else in between."""
+    plug = [Plug()]
+
+    @durable_execution
+    async def handler(event: Any, context: Any) -> Any:
+        async def inside(child: Any) -> Any:
+            child.step_async(nothing, "forgotten")
+            return await child.step(lambda: "inside", name="s")
+
+        first = await context.run_in_child_context(inside, "first")
+        if plug:
+            raise plug.pop()
+        return first
+
+    @durable_execution
+    async def cut_off(event: Any, context: Any) -> Any:
+        async def inside(child: Any) -> Any:
+            child.step_async(nothing, "forgotten")
+            await child.step(lambda: "inside", name="s")
+            if plug:
+                raise plug.pop()
+            return "inside"
+
+        return await context.run_in_child_context(inside, "first")
+
+    for function in (handler, cut_off):
+        plug[:] = [Plug()]
+        with Engine(f"memory://forgotten-{function.name}", hold=0) as engine:
+            with pytest.raises(Plug):
+                engine.run(function, {}, id="r")
+            assert engine.start_run(function, {}, id="r").result(20) == "inside"

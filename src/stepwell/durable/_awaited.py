@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepwell.runtime._open import op_end
 
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from stepwell.core import Flow
     from stepwell.runtime._life import Life
     from stepwell.runtime._scope import Branch
+
+
+T = TypeVar("T")
+
+
+def at_once(work: Awaitable[T]) -> T:
+    """The value of a coroutine that never suspends."""
+    try:
+        next(work.__await__())
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError(f"{work!r} suspends")
 
 
 class Awaited(Coroutine[Any, Any, Any]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell.core import Kind
+from stepwell.durable._awaited import Awaited, at_once
 from stepwell.durable.config import CompletionConfig, ParallelConfig
 from stepwell.errors import ValidationError
 from stepwell.runtime._strand import Strand
@@ -110,9 +111,16 @@ class AsyncPending(Pending[T]):
         import asyncio
 
         super().__init__(context)
-        self._task = asyncio.ensure_future(work)
-        self._context._scope.life.tasks.add(self._task)
-        self._task.add_done_callback(self._ended)
+        if not isinstance(work, Awaited):
+            # Its value is on record: a task that has only that to tell counts for nothing, and a scope that waited for
+            # it would park its run.
+            self._task: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            self._task.set_result(at_once(work))
+            return
+        task = asyncio.ensure_future(work)
+        self._task = task
+        self._context._scope.life.tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
         """Nobody may ever ask for it: what a life that is over raises is not to be reported by the loop."""

@@ -100,7 +100,7 @@ async def block_async(life: Life, wait: Wait) -> None:
                 timer.cancel()
 
 
-async def join_async(scope: Scope, task: asyncio.Task[Any]) -> None:
+async def join_async(scope: Scope, task: asyncio.Future[Any]) -> None:
     """Wait in a branch for a task of the same run, as an operation waits: the run may be parked meanwhile."""
     life, branch = scope.life, scope.branch
     op_begin(life, branch)
@@ -123,7 +123,7 @@ async def join_async(scope: Scope, task: asyncio.Task[Any]) -> None:
         op_end(life, branch)
 
 
-def _task_ended(life: Life, wait: Wait, _task: asyncio.Task[Any]) -> None:
+def _task_ended(life: Life, wait: Wait, _task: asyncio.Future[Any]) -> None:
     with life.lock:
         life.wait_end(wait)
     wait.wake()
