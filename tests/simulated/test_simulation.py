@@ -1,7 +1,7 @@
 """Seeded programs under seeded disasters: processes that end before and after appends and in bodies, or hang while
 another one takes their runs; refused appends, alone or in a group of several runs; lost leases, clock jumps,
-cancellations, deadlines, retries of runs, branches in another order. The real engine, contexts and stores run; journal
-and ledger must agree.
+cancellations, deadlines, retries of runs, branches in another order; and somebody outside who answers callbacks and
+sends signals whatever the processes do. The real engine, contexts and stores run; journal and ledger must agree.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 KINDS = (
     "RunStarted", "LifeStarted", "LifeLost", "StepStarted", "StepSucceeded", "StepFailed", "StepRetryPlanned",
     "WaitStarted", "WaitEnded", "ScopeStarted", "ScopeSucceeded", "ScopeFailed", "ScopeCancelled", "Recorded",
-    "OperationCancelled", "RollbackStarted", "CancelRequested", "Reopened", "Parked", "RunSucceeded", "RunFailed",
-    "RunCancelled", "RunTimedOut", "RunBlocked",
+    "CallbackCreated", "CallbackSucceeded", "CallbackFailed", "CallbackBeat", "InvokeStarted", "InvokeSucceeded",
+    "InvokeFailed", "SignalAwaited", "SignalReceived", "SignalTaken", "SignalTimedOut", "OperationCancelled",
+    "RollbackStarted", "CancelRequested", "Reopened", "Parked", "RunSucceeded", "RunFailed", "RunCancelled",
+    "RunTimedOut", "RunBlocked",
 )  # fmt: skip
 PLACES = ("before", "after", "refused", "lost", "stalled", "neighbour")
 """``stalled``: the commit hangs, and another process takes the run. ``neighbour``: one of a group is refused."""

@@ -6,16 +6,26 @@ import math
 import random
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from stepwell.runtime._threads import Job
     from stepwell.testing._clock import VirtualClock
 
 _idle: list[_Worker] = []
 """Threads that have no job, of all batons: a simulation needs many, for a short time each."""
+
+
+def at_once(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that never suspends."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError(f"{work!r} waits in a sync run")
 
 
 class Unplugged(BaseException):
@@ -131,8 +141,13 @@ class Baton:
         self._waiting: list[_Party] = []
         self.pools: list[BatonThreads] = []
         """Pools that have jobs which wait for a thread, or had."""
+        self._alarms: list[tuple[int, int, Callable[[], None]]] = []
         self.on_idle: Callable[[], bool] = _never
         self.on_stuck: Callable[[], bool] = _never
+
+    def later(self, seconds: float, do: Callable[[], None]) -> None:
+        """Call this once so much time has passed, on whichever thread passes the baton then. It must not wait."""
+        heappush(self._alarms, (self.now() + math.ceil(seconds * 1_000_000), len(self._alarms), do))
 
     def now(self) -> int:
         """Microseconds on the clock that never steps."""
@@ -172,11 +187,16 @@ class Baton:
             now = self.now()
             ready: list[_Party | BatonThreads] = [party for party in self._waiting if _is_ready(party, now)]
             ready += [pool for pool in self.pools if pool.startable]
+            if self._alarms and self._alarms[0][0] <= now and self._dice.randrange(len(ready) + 1) == 0:
+                heappop(self._alarms)[2]()
+                continue
             if ready:
                 return ready[self._dice.randrange(len(ready)) if len(ready) > 1 else 0]
             if self.on_idle():
                 continue
             deadlines = [party.deadline for party in self._waiting if party.deadline is not None]
+            if self._alarms and deadlines:
+                deadlines.append(self._alarms[0][0])
             if deadlines:
                 self._clock.advance((min(deadlines) - now) / 1_000_000)
             elif not self.on_stuck():

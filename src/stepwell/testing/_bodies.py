@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stepwell.runtime._scope import current_attempt
+from stepwell.testing._baton import at_once
 from stepwell.testing._process import Died, Killed, far
 
 if TYPE_CHECKING:
@@ -27,15 +28,6 @@ ROWS = "simulated_rows"
 
 class Flaky(Exception):
     """What the bodies of programs raise."""
-
-
-def at_once(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that never suspends."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError(f"{work!r} waits in a sync run")
 
 
 class Bodies:

@@ -120,10 +120,13 @@ class CrashingStore:
                 self._cancel(victim.lease.run_id)
             case _:
                 pass
+        world.hurry(0.1)
         results = self._write(batches, refused)
         for batch, result in zip(batches, results, strict=True):
             if result is None:
                 world.wrote(batch.lease.run_id, batch.records)
+                world.told(batch.facts)
+        world.hurry(0.1)
         self._after(act, kinds, "the commit")
         return results
 
@@ -140,9 +143,15 @@ class CrashingStore:
     def _cancel(self, run_id: str) -> None:
         world = self._world
         data = encode_cancel("simulated", "somebody")
-        if self._real.fact_deliver(run_id, CANCEL, self._real.now(), data):
+        if world.deliver(self._real, run_id, CANCEL, self._real.now(), data):
             world.trace.append(f"cancel {run_id}")
             world.tales[run_id].cancelled = True
+
+    def fact_deliver(self, run_id: str, kind: str, at: int, data: bytes, claim: Any = None) -> bool:
+        """As `stepwell.journal.Store.fact_deliver`."""
+        if self._process.dead:
+            raise JournalError(GONE)
+        return self._world.deliver(self._real, run_id, kind, at, data, claim)
 
     def _lose(self, run_id: str, kinds: Sequence[str]) -> None:
         """Another worker takes the run, then ends at once."""

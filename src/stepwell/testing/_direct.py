@@ -14,9 +14,10 @@ from stepwell.errors import DuplicateRun, JournalError, RollbackFailed, RunCance
 from stepwell.journal import RunExists
 from stepwell.journal._memory import MemoryStore
 from stepwell.runtime._threads import Job
-from stepwell.testing._baton import BatonThreads, Power
-from stepwell.testing._bodies import ROWS, at_once
+from stepwell.testing._baton import BatonThreads, Power, at_once
+from stepwell.testing._bodies import ROWS
 from stepwell.testing._invariants import check_run
+from stepwell.testing._outsider import Outsider
 from stepwell.testing._play import tales
 from stepwell.testing._process import Process, current_process, is_expected
 from stepwell.testing._virtual_loop import VirtualLoop
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stepwell.testing._world import World
 
 MOST_PROCESSES = 40
-MOST_LIVES = 80
+MOST_LIVES = 300
 
 
 class Direction:
@@ -51,6 +52,9 @@ class Direction:
         self._lonely = "stalled" not in world.plan.acts.values()
         """There is one process at a time."""
         self._reader: Any = self._open()
+        if any(tale.program.outside for tale in world.tales.values()):
+            later: Any = world.baton.later if self._loop is None else self._loop.call_later
+            world.outsider = Outsider(world, self._open(), later)
         world.another_store = lambda: self._reader
         world.wants_another = self._want
 
@@ -67,7 +71,7 @@ class Direction:
             else:
                 self._loop.watch(world.idle, self._stuck)
                 self._loop.run_until_complete(self._direct_async())
-            return {tale.id: self._check(tale) for tale in world.tales.values()}
+            return {tale.id: self._check(tale) for tale in list(world.tales.values())}
         finally:
             for run_id in world.tales:
                 del tales[run_id]
@@ -116,6 +120,8 @@ class Direction:
         if self._count >= MOST_PROCESSES or world.lives >= MOST_LIVES:
             world.say("P5", "", f"not everything has ended after {world.lives} lives in {self._count} processes")
             return False
+        if not world.processes:
+            world.hurry(0.5)
         if not world.processes or (self._wanted and len(world.processes) < 2):
             self._begin()
         self._wanted = False
@@ -173,8 +179,9 @@ class Direction:
         world = self.world
         try:
             if world.dice.random() >= world.plan.workers:
-                for tale in world.tales.values():
-                    await self._call(process, tale)
+                for tale in list(world.tales.values()):
+                    if tale.parent is None:
+                        await self._call(process, tale)
             await self._work(process)
         except BaseException as error:
             if not is_expected(error):
@@ -215,7 +222,7 @@ class Direction:
         process.drive.start(serve=True)
         while not self.is_over():
             try:
-                for tale in world.tales.values():
+                for tale in list(world.tales.values()):
                     self._tend(process, tale)
                 process.drive.look()
             except (JournalError, RunExists):
@@ -227,6 +234,8 @@ class Direction:
         world, engine = self.world, process.engine
         row = self._reader.run_get(tale.id)
         if row is None:
+            if tale.parent is not None:
+                return
             function = world.function_of(tale.program.timeout)
             start = engine.enqueue if world.dice.random() < 0.3 else engine.start_run
             start(function, {}, id=tale.id, queue=world.name)
@@ -253,10 +262,7 @@ class Direction:
         handle.retry(force, skip, values, wait=False)
 
     async def _nap(self, process: Process) -> None:
-        if not self.world.is_async:
-            process.store.wait(process.drive._next_nap())
-            return
-        await asyncio.sleep(process.nap(process.drive._next_nap()))
+        await process.sleep(process.drive._next_nap())
 
     # -- the end
 
@@ -267,7 +273,8 @@ class Direction:
     def _is_over(self, tale: Tale) -> bool:
         row = self._reader.run_get(tale.id)
         if row is None or tale.repairs:
-            return False
+            # What another run wanted to start, and it ended before it did.
+            return tale.parent is not None and row is None
         return row.status == "blocked" or self._reader.hot_get(tale.id) is None
 
     def _check(self, tale: Tale) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from stepwell.core import (
     fold_all,
 )
 from stepwell.testing._invariants_keys import UNDO, KeyWatch
+from stepwell.testing._letters import Letters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,13 @@ class Tale:
         """How often somebody will retry or resume the run once it has ended or is blocked."""
         self.repaired = False
         self.cancelled = False
+        self.parent: Tale | None = None
+        """The run that started this one."""
+        self.generation = 0
+        """How many runs stand above this one."""
+        self.started = False
+        """It is on record."""
+        self.letters = Letters(self)
         self.disruptions = 0
         self.ledger: list[Line] = []
         self.records: list[AnyRecord] = []
@@ -124,6 +132,7 @@ class Tale:
             self.say("order", "", f"the journal cannot be read: {error}")
         for record in records:
             self.world.trace.append(f"{self.id} wrote {type(record).__name__} {getattr(record, 'key', '')}")
+            self.letters.wrote(record)
             match record:
                 case RunStarted(deadline=deadline):
                     self.deadline = deadline

@@ -8,7 +8,9 @@ from stepwell.durable import complete_batch, continue_batch, with_retry
 from stepwell.durable.config import ChildConfig, CompletionConfig, MapConfig, NestingType, ParallelConfig
 from stepwell.durable.retries import Retry, WithRetryConfig
 from stepwell.durable.waits import WaitForConditionConfig, WaitForConditionDecision
-from stepwell.testing._bodies import Bodies, at_once, far_body
+from stepwell.testing._baton import at_once
+from stepwell.testing._bodies import far_body
+from stepwell.testing._play_outside import OutsidePlayer, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -32,12 +34,7 @@ async def play_async(event: Any, context: Any) -> Any:
     return await player.nodes(context, player.tale.program.nodes)
 
 
-async def value_of(given: Any) -> Any:
-    """What an operation gives, in either colour."""
-    return await given if hasattr(type(given), "__await__") else given
-
-
-class Player(Bodies):
+class Player(OutsidePlayer):
     """Plays nodes of one run's program. In a sync run no ``await`` here ever suspends."""
 
     async def nodes(self, context: Any, nodes: Sequence[Node]) -> list[Any]:

@@ -11,7 +11,8 @@ from stepwell.errors import JournalError, StepInterruptedError, StepTimeoutError
 from stepwell.journal import Writer
 from stepwell.journal._api import WorkerInfo
 from stepwell.runtime import Host
-from stepwell.testing._baton import BatonMutex, BatonThreads, Power, Unplugged
+from stepwell.runtime._threads import Job
+from stepwell.testing._baton import BatonMutex, BatonThreads, Power, Unplugged, at_once
 from stepwell.testing._crashing import CrashingStore
 from stepwell.testing._world import kinds_of
 
@@ -51,6 +52,9 @@ class Process:
         self.writer = SimulatedWriter(self)
         self.host = SimulatedHost(self)
         self.engine = Engine(cast("Any", self.store), host=self.host, queues=(world.name,))
+        assert self.engine.host is self.host  # asked for, it knows who begins children
+        if world.outsider is not None:
+            self.engine.functions.add(world.function_of(None))  # as the application's import does: others invoke it
         self.drive = self.engine._drive = SimulatedDrive(self)
         self.main: asyncio.Task[None] | None = None
         self.over = False
@@ -66,7 +70,8 @@ class Process:
     @property
     def pools(self) -> tuple[BatonThreads, ...]:
         """All of its threads."""
-        return self.threads, cast("BatonThreads", self.host.bodies), cast("BatonThreads", self.host._loop_bodies)
+        bodies, beside = cast("BatonThreads", self.host.bodies), cast("BatonThreads", self.host._loop_bodies)
+        return self.threads, bodies, beside, self.drive.threads
 
     def die(self, *, seen: bool) -> None:
         """It ends here. ``seen``: others know at once, as they do of a process of their own host."""
@@ -121,6 +126,15 @@ class Process:
             self.die(seen=True)
             raise Unplugged
         return max(seconds, NAP)
+
+    async def sleep(self, seconds: float) -> None:
+        """As somebody who looks again later. Raises `Unplugged` if the process has ended by then."""
+        import asyncio
+
+        if self.loop is None:
+            self.store.wait(seconds)
+        else:
+            await asyncio.sleep(self.nap(seconds))
 
     def ended(self) -> None:
         """Its main has ended: the rest of it ends, too."""
@@ -187,10 +201,34 @@ class SimulatedDrive(Drive):
     def __init__(self, process: Process) -> None:
         super().__init__(process.engine, process.host)
         self._process = process
+        self._looking = False
+        self.threads = BatonThreads(process.world.baton, process.power)
 
     def start(self, *, serve: bool = False) -> None:
-        """There is no thread to start."""
+        """Where the main does not look for what is due, something else has to."""
         self._serve = self._serve or serve
+        if self._serve or self._looking:
+            return
+        self._looking = True
+        if self._process.loop is None:
+            self.threads.submit(Job(lambda: at_once(self._look_on())))
+        else:
+            self._process.loop.create_task(self._look_on())
+
+    async def _look_on(self) -> None:
+        """Until the main does."""
+        process = self._process
+        try:
+            while not self._serve and not process.dead:
+                try:
+                    self.look()
+                    nap = self._next_nap()
+                except JournalError:
+                    nap = 1.0
+                await process.sleep(nap)
+        except BaseException as error:
+            if not is_expected(error):
+                process.world.say("engine", "", f"the coordinator ended by {error!r}")
 
     async def _nap_async(self, run_id: str) -> None:
         import asyncio

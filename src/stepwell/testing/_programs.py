@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+if TYPE_CHECKING:
+    from stepwell.testing._programs_outside import Make
+
 What = Literal[
     "step", "wait", "poll", "child", "map", "parallel", "with_retry", "once", "on_failure", "now", "random", "uuid",
-    "progress", "dropped", "rollback", "fail",
+    "progress", "dropped", "rollback", "fail", "callback", "submit", "approve", "signal", "look", "publish", "invoke",
+    "start", "pending", "gather", "race",
 ]  # fmt: skip
 Limit = Literal["time", "beat"]
 DEPTH = 3
@@ -50,6 +54,14 @@ class Node(msgspec.Struct, frozen=True):
     """It shares a transaction with the store, where the store has any."""
     deadly: bool = False
     """Its body may end the process, time and again."""
+    beat: float = 0.0
+    """Seconds between two heartbeats of whoever answers a callback; 0 for none."""
+    seed: int = 0
+    """Of the program of another run."""
+    unknown: bool = False
+    """Nobody knows the function of that run."""
+    kind: What = "step"
+    """What goes on beside the code."""
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -58,6 +70,8 @@ class Program(msgspec.Struct, frozen=True):
     nodes: tuple[Node, ...]
     timeout: float | None = None
     """Seconds for the whole run."""
+    outside: bool = False
+    """Others answer it, or it starts other runs."""
 
     @property
     def size(self) -> int:
@@ -75,13 +89,13 @@ LEAVES: tuple[What, ...] = (
 SCOPES: tuple[What, ...] = ("child", "map", "parallel", "with_retry")
 
 
-def make_program(seed: int, *, most: int = 5, deadly: bool = False) -> Program:
-    """The program of this seed, with at most so many operations at its top: the same on every machine.
+def make_program(seed: int, *, least: int = 2, most: int = 5, deadly: bool = False, outside: bool = False) -> Program:
+    """The program of this seed, with so many operations at its top: the same on every machine.
 
-    ``deadly``: it begins with a step that may end its process.
+    ``deadly``: it begins with a step that may end its process. ``outside``: others answer it, or it starts other runs.
     """
     dice = random.Random(f"program {seed}")
-    nodes = _nodes(dice, 1, dice.randint(2, most))
+    nodes = _open_nodes(dice, 1, dice.randint(least, most)) if outside else _nodes(dice, 1, dice.randint(least, most))
     if deadly:
         nodes = (Node("step", "deadly", attempts=2, deadly=True, seconds=1), *nodes)
     ends = dice.random()
@@ -89,16 +103,27 @@ def make_program(seed: int, *, most: int = 5, deadly: bool = False) -> Program:
         nodes += (Node("fail", "end"),)
     elif ends < 0.35:
         nodes += (Node("rollback", "back"),)
-    return Program(nodes, dice.choice((40.0, 400.0, 2000.0)) if dice.random() < 0.15 else None)
+    return Program(nodes, dice.choice((40.0, 400.0, 2000.0)) if dice.random() < 0.15 else None, outside)
 
 
 def _nodes(dice: random.Random, depth: int, count: int) -> tuple[Node, ...]:
     return tuple(_node(dice, depth, index) for index in range(count))
 
 
-def _node(dice: random.Random, depth: int, index: int) -> Node:
+def _open_nodes(dice: random.Random, depth: int, count: int) -> tuple[Node, ...]:
+    from stepwell.testing._programs_outside import outside_node
+
+    return tuple(
+        outside_node(dice, depth, index, _open_nodes, DEPTH)
+        if dice.random() < 0.6
+        else _node(dice, depth, index, _open_nodes)
+        for index in range(count)
+    )
+
+
+def _node(dice: random.Random, depth: int, index: int, make: Make | None = None) -> Node:
     if depth < DEPTH and dice.random() < 0.3:
-        return _scope(dice, depth, f"{dice.choice('pqr')}{index}")
+        return _scope(dice, depth, f"{dice.choice('pqr')}{index}", make or _nodes)
     what = dice.choice(LEAVES)
     name = f"{dice.choice('abc')}{index}" if dice.random() < 0.8 else dice.choice("abc")
     match what:
@@ -142,9 +167,9 @@ def _step(dice: random.Random, name: str) -> Node:
     )
 
 
-def _scope(dice: random.Random, depth: int, name: str) -> Node:
+def _scope(dice: random.Random, depth: int, name: str, make: Make) -> Node:
     what = dice.choice(SCOPES)
-    inside = _nodes(dice, depth + 1, dice.randint(1, 2))
+    inside = make(dice, depth + 1, dice.randint(1, 2))
     match what:
         case "child":
             return Node("child", name, (inside,), flat=dice.random() < 0.2, caught=dice.random() < 0.8)
@@ -155,7 +180,7 @@ def _scope(dice: random.Random, depth: int, name: str) -> Node:
             )  # fmt: skip
         case _:
             width = dice.randint(2, 3)
-            parts = (inside,) if what == "map" else tuple(_nodes(dice, depth + 1, 1) for _ in range(width))
+            parts = (inside,) if what == "map" else tuple(make(dice, depth + 1, 1) for _ in range(width))
             return Node(
                 what, name, parts, width=width, at_a_time=dice.choice([None, 1, 2]), early=dice.random() < 0.3,
                 custom=dice.random() < 0.5, by_key=dice.random() < 0.3, flat=dice.random() < 0.2,

@@ -14,14 +14,17 @@ from stepwell.testing._baton import Baton, Unplugged
 from stepwell.testing._clock import VirtualClock
 from stepwell.testing._invariants import Violation
 from stepwell.testing._ledger import Tale
+from stepwell.testing._programs import Program
+from stepwell.testing._programs_outside import child_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepwell.core import AnyRecord
+    from stepwell.core import AnyRecord, InvokeStarted
+    from stepwell.journal import Outgoing
     from stepwell.runtime import Ending, Life
+    from stepwell.testing._outsider import Outsider
     from stepwell.testing._process import Process
-    from stepwell.testing._programs import Program
 
 Colour = Literal["sync", "async"]
 StoreKind = Literal["memory", "sqlite"]
@@ -57,6 +60,8 @@ class World:
         self.baton = Baton(self.clock, self.dice)
         self.processes: list[Process] = []
         """Those that have not ended."""
+        self.outsider: Outsider | None = None
+        """Who answers, where there is anything to answer."""
         self.another_store: Callable[[], Any] = _no_store
         self.wants_another: Callable[[], None] = _nothing
         self.lives = 0
@@ -96,6 +101,47 @@ class World:
             self._functions[timeout] = DurableFunction(body, name=name, timeout=timeout, queue=self.name)
         return self._functions[timeout]
 
+    # -- runs that others start, and what comes from outside
+
+    def child_of(self, parent: Tale, record: InvokeStarted) -> None:
+        """A run says that it starts another one."""
+        if record.child in self.tales or record.function == "nobody:knows":
+            return
+        event = msgspec.json.decode(str(record.payload), type=dict[str, int])
+        self._add(record.child, parent, child_program(event["seed"], event["generation"]))
+
+    def _add(self, run_id: str, parent: Tale | None, program: Program) -> Tale:
+        from stepwell.testing._play import tales
+
+        tale = tales[run_id] = self.tales[run_id] = Tale(self, run_id, program)
+        tale.parent, tale.generation = parent, 0 if parent is None else parent.generation + 1
+        return tale
+
+    def tale_of(self, run_id: str) -> Tale:
+        """The tale of a run, which somebody must have asked for."""
+        if run_id not in self.tales:
+            self.say("children", "", "a run is on record that nobody asked for", run_id)
+            self._add(run_id, next(iter(self.tales.values())), Program(()))
+        return self.tales[run_id]
+
+    def deliver(self, real: Any, run_id: str, kind: str, at: int, data: bytes, claim: Any = None) -> bool:
+        """A fact for a run, through this store: noted if it is accepted."""
+        told: bool = real.fact_deliver(run_id, kind, at, data, claim)
+        if told:
+            self.tale_of(run_id).letters.delivered(kind, data, at)
+        return told
+
+    def told(self, facts: Sequence[Outgoing]) -> None:
+        """These went out with a batch; a run that had ended by then takes none."""
+        for fact in facts:
+            if fact.run_id in self.tales:
+                self.tales[fact.run_id].letters.delivered(fact.kind, fact.data, fact.at)
+
+    def hurry(self, likely: float) -> None:
+        """A moment at which somebody outside may act."""
+        if self.outsider is not None:
+            self.outsider.hurry(likely)
+
     def run_of(self, rid: int, store: Any) -> str:
         """The id of the run with this number."""
         if rid not in self._rids:
@@ -117,7 +163,7 @@ class World:
     def disrupt(self, place: str, run_ids: Sequence[str], kinds: Sequence[str]) -> None:
         """Something went wrong at such records."""
         for run_id in set(run_ids):
-            self.tales[run_id].disruptions += 1
+            self.tale_of(run_id).disruptions += 1
         self.trace.append(f"{place} {' '.join(kinds)}")
         self.cells.update((place, kind) for kind in set(kinds))
 
@@ -141,7 +187,10 @@ class World:
 
     def wrote(self, run_id: str, records: Sequence[AnyRecord]) -> None:
         """These are on record."""
-        self.tales[run_id].wrote(records)
+        self.tale_of(run_id).wrote(records)
+        if self.outsider is not None:
+            for record in records:
+                self.outsider.wrote(run_id, record)
 
     def life_begins(self, life: Life) -> None:
         """A process drives a run from here on."""
