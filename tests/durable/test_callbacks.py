@@ -497,6 +497,8 @@ def test_bad_arguments_are_refused_before_anything_is_written(way: Way) -> None:
             lambda: context.create_callback("x", 7),
             lambda: context.create_callback("x" * 257),
             lambda: context.create_callback("bell\a"),
+            lambda: context.create_callback("half \ud800"),
+            lambda: context.create_callback(CallbackConfig()),
         ]
         for call in calls:
             try:
@@ -505,8 +507,20 @@ def test_bad_arguments_are_refused_before_anything_is_written(way: Way) -> None:
                 said.append(str(error)[:40])
         return said
 
-    assert len(way.run(body)) == 8
+    assert len(way.run(body)) == 10
     assert [r["record"] for r in records(way.engine, "r")] == ["RunStarted", "RunSucceeded"]
+
+
+def test_a_long_name_leaves_room_for_its_parts(way: Way) -> None:
+    async def body(event: Any, context: Any) -> Any:
+        return await context.wait_for_callback(lambda _id: None, "x" * 256, WaitForCallbackConfig(timeout=30))
+
+    handle = way.start(body)
+    way.engine.send_callback_success(way.callback(handle), "yes")
+    assert handle.result(20) == "yes"
+    (scope,) = handle.operations
+    names = [op.name for op in scope.child_operations]
+    assert names == ["x" * 237 + " create callback id", "x" * 246 + " submitter"]
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "5"])

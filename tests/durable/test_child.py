@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, durable_execution
+from stepwell import Engine, StepConfig, durable_execution
 from stepwell.durable import ChildContextError, SerDesError, ValidationError, durable_with_child_context
 from stepwell.durable.config import ChildConfig
 from stepwell.durable.serdes import SerDes, SerDesContext
@@ -158,6 +158,13 @@ def test_what_cannot_be_recorded(run: Run) -> None:
     handler = durable_execution(lambda event, context: context.run_in_child_context(lambda child: object(), "c"))
     with pytest.raises(SerDesError):
         run(handler, id="r")
+
+
+@pytest.mark.parametrize("wrong", [3, StepConfig()])
+def test_what_is_no_config(run: Run, wrong: Any) -> None:
+    with pytest.raises(ValidationError, match="config of run_in_child_context is a ChildConfig"):
+        run(durable_execution(lambda event, context: context.run_in_child_context(nothing, config=wrong)), id="r")
+    assert run.keys("r", "ScopeStarted") == []
 
 
 @pytest.mark.parametrize("wrong", [None, 3])

@@ -59,9 +59,23 @@ def check_sub_type(value: object) -> None:
 
 
 def check_text(name: str, value: object) -> None:
-    """None, or a text that is not empty."""
-    if value is not None and not (isinstance(value, str) and value):
+    """None, or a text that is not empty and that a store can keep."""
+    if value is not None and not (isinstance(value, str) and value and is_encodable(value)):
         raise ValidationError(f"{name} must be a text that is not empty, not {value!r}")
+
+
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 has all of it: no half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_progress(done: object, total: object, message: object) -> None:
+    """How far something has come: numbers, and a text."""
+    check_number("done", done, 0)
+    if total is not None:
+        check_number("total", total, 0)
+    if not isinstance(message, str):
+        raise ValidationError(f"message must be a text, not {message!r}")
 
 
 def check_classes(name: str, classes: Iterable[object]) -> None:
@@ -96,6 +110,12 @@ def check_serdes(name: str, value: object) -> None:
     for method in ("serialize", "deserialize"):
         if value is not None and (isinstance(value, type) or not callable(getattr(value, method, None))):
             raise ValidationError(f"{name} must be a SerDes, with serialize and deserialize, not {value!r}")
+
+
+def check_config(method: str, config: object, cls: type) -> None:
+    """None, or the settings that ``context.method`` takes."""
+    if config is not None and not isinstance(config, cls):
+        raise ValidationError(f"config of {method} is a {cls.__name__}, not {config!r}")
 
 
 def check_member(name: str, value: object, enum: Any) -> None:
