@@ -33,7 +33,7 @@ class Found:
     """A callback as it stands: its run, its row, the row's bytes."""
 
     def __init__(self, engine: Engine, callback_id: str) -> None:
-        self.callback_id = callback_id
+        self.callback_id = callback_id = str(callback_id)
         place = callback_place(callback_id)
         self.run_id = "" if place is None else place[0]
         self.place = row_place(callback_id, self.run_id)
