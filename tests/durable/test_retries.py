@@ -112,6 +112,7 @@ def test_both_spellings() -> None:
         lambda: Retry(attempts=0),
         lambda: Retry(jitter="much"),
         lambda: Retry(on=("x",)),  # type: ignore[arg-type]
+        lambda: Retry(on=3),  # type: ignore[arg-type]
         lambda: WithRetryConfig(3),  # type: ignore[arg-type]
         lambda: WithRetryConfig(child_context_config=3),  # type: ignore[arg-type]
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -65,6 +65,8 @@ class ScopeBody:
             return self._call_async(scope)
         try:
             value = self._run(self._context._inner(scope))
+            if hasattr(type(value), "__await__"):
+                refuse_awaitable(value)
         except Exception:
             settle(scope, failed=True)
             raise
@@ -75,7 +77,9 @@ class ScopeBody:
         import asyncio
 
         try:
-            value = await self._run(self._context._inner(scope))
+            value = self._run(self._context._inner(scope))
+            if hasattr(type(value), "__await__"):
+                value = await value
         except (Exception, asyncio.CancelledError):
             if scope.life.over is None:
                 await settle_async(scope, failed=True)
@@ -211,6 +215,13 @@ def listed(inputs: Iterable[Any]) -> list[Any]:
     if isinstance(inputs, str | bytes) or not hasattr(inputs, "__iter__"):
         raise ValidationError(f"map and parallel take a list, not {type(inputs).__name__}")
     return list(inputs)
+
+
+def refuse_awaitable(value: Any) -> NoReturn:
+    """What a function of a sync scope gave is not awaited: its context would block the loop. Raises ValidationError."""
+    if hasattr(value, "close"):
+        value.close()  # nobody awaits it, and Python would complain of that
+    raise ValidationError("a scope of a sync durable function gave an awaitable: make the durable function async def")
 
 
 def branch_name(given: object, default: str) -> str:

@@ -270,6 +270,7 @@ class Operations:
 
     def _child(self, func: Any, name: str | None, config: ChildConfig[Any] | None) -> Any:
         call, auto, unnamed = scope_function(func, "run_in_child_context")
+        self._refuse_async("run_in_child_context", call)
         check_config("run_in_child_context", config, ChildConfig)
         settings = config or ChildConfig()
         key, name = self._scope.begin("run_in_child_context", name or auto, unnamed or "child")
@@ -281,6 +282,15 @@ class Operations:
         asked = ScopeWanted(Wanted(key, "child", name, settings.sub_type, None, codec), body, settings.is_virtual)
         return self._go(_look_inside(self, asked) if self._must_look(key) else scope(self._scope.life.run, asked))
 
+    def _refuse_async(self, method: str, func: Any) -> None:
+        """A scope of a sync function has a context that blocks: no coroutine may use it on the loop."""
+        if not self._scope.life.is_async and _is_async(func):
+            what = described(func) or "it"
+            raise ValidationError(
+                f"context.{method} of a sync durable function takes a plain function; {what} is async def: "
+                "make the durable function async def"
+            )
+
     def _must_look(self, key: str) -> bool:
         """Replay without executing enters finished scopes, too: their steps may have an undo."""
         life = self._scope.life
@@ -289,6 +299,7 @@ class Operations:
 
     def _map(self, inputs: Any, func: Any, name: str | None, config: MapConfig[Any] | None) -> Any:
         call, auto, takes = item_function(func)
+        self._refuse_async("map", call)
         check_config("map", config, MapConfig)
         settings: MapConfig[Any] = config or MapConfig()
         items = listed(inputs)
@@ -309,6 +320,7 @@ class Operations:
         for index, given in enumerate(listed(functions)):
             own = given.name if isinstance(given, ParallelBranch | Bound | Binder) else None
             call, _, _ = scope_function(given.func if isinstance(given, ParallelBranch) else given, "parallel")
+            self._refuse_async("parallel", call)
             runs.append(call)
             names.append(branch_name(own, f"parallel-branch-{index}"))
         key, name = self._scope.begin("parallel", name, "parallel")

@@ -38,6 +38,7 @@ def with_retry(
     check_config("with_retry", config, WithRetryConfig)
     if name:
         checked_name(name)
+    context._refuse_async("with_retry", func)
     settings: WithRetryConfig[Any] = config or WithRetryConfig()
     run = _async_block if context._scope.life.is_async else _block
     if not settings.wrap_with_run_in_child_context:
@@ -84,7 +85,8 @@ async def _async_block(
     while True:
         attempt += 1
         try:
-            return await func(context, attempt)
+            value = func(context, attempt)
+            return await value if hasattr(type(value), "__await__") else value
         except Exception as error:
             delay = _delay(context, settings, error, attempt)
             if delay is None:

@@ -13,6 +13,7 @@ from stepwell.durable._duration import to_duration
 from stepwell.durable._frozen import Frozen
 from stepwell.durable._retry_config import LinearRetryStrategyConfig, RetryDecision, RetryStrategyConfig
 from stepwell.durable.config import ChildConfig, JitterStrategy
+from stepwell.errors import ValidationError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -172,6 +173,8 @@ class Retry(Exponential):
         on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
     ) -> None:
         self.begin_exponential(attempts, to_duration(delay), to_duration(max_delay), factor, jitter)
+        if not isinstance(on, Iterable | type):
+            raise ValidationError(f"on must be a class or a list of classes, not {on!r}")
         classes = (on,) if isinstance(on, type) else tuple(on)
         check_classes("on", classes)
         self.fill(on=classes)
