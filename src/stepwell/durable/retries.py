@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from stepwell.durable._duration import DurationLike
+    from stepwell.durable._with_retry import with_retry
 
     T = TypeVar("T", default=Any)
 else:
@@ -36,10 +37,19 @@ __all__ = [
     "WithRetryConfig",
     "create_linear_retry_strategy",
     "create_retry_strategy",
+    "with_retry",
 ]
 
 RetryStrategy: TypeAlias = "Callable[[Exception, int], RetryDecision]"
 """A function of the error and of the attempts made so far, the first included."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "with_retry":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from stepwell.durable._with_retry import with_retry  # it needs the strategies of this module
+
+    return with_retry
 
 
 class _ExponentialStrategy(Frozen):
