@@ -10,7 +10,7 @@ from stepwell import durable_execution, with_retry
 from stepwell.durable import ChildContextError, StepError, ValidationError, WithRetryConfig
 from stepwell.durable.config import ChildConfig
 from stepwell.durable.retries import RetryDecision
-from tests.durable.kit import FAST, NEVER, Once, Plug, names
+from tests.durable.kit import FAST, NEVER, Once, Plug, names, records
 
 if TYPE_CHECKING:
     from tests.durable.conftest import Run
@@ -83,6 +83,12 @@ def test_its_records(run: Run, colour: str, config: Any, prefix: str) -> None:
 def test_without_name_waits_are_unnamed(run: Run) -> None:
     assert run(durable_execution(lambda event, context: with_retry(context, until(2), BARE)), id="r") == 2
     assert run.keys("r", "WaitStarted") == ["wait"]
+
+
+def test_without_name_its_child_context_has_none(run: Run) -> None:
+    assert run(durable_execution(lambda event, context: with_retry(context, until(1), QUICK)), id="r") == 1
+    (started,) = [r for r in records(run.engine, "r") if r["record"] == "ScopeStarted"]
+    assert (started["key"], started["name"]) == ("with_retry", None)
 
 
 @pytest.mark.parametrize("config, kind", [(QUICK, ChildContextError), (BARE, StepError)], ids=["wrapped", "bare"])

@@ -44,7 +44,12 @@ def with_retry(
     if not settings.wrap_with_run_in_child_context:
         return run(context, func, settings, name)
     child = settings.child_context_config or ChildConfig()
-    return context.run_in_child_context(lambda inner: run(inner, func, settings, name), name or "with_retry", child)
+
+    def block(inner: Any) -> Any:
+        return run(inner, func, settings, name)
+
+    block.__name__ = "with_retry"  # its label where it has no name
+    return context.run_in_child_context(block, name, child)
 
 
 def _delay(context: Operations, settings: WithRetryConfig[Any], error: Exception, attempt: int) -> Any:
