@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, Retry, UsageError, durable_wait_for_callback
+from stepwell import Duration, Engine, Retry, UsageError, durable_wait_for_callback
 from stepwell.client._answers import LARGEST
 from stepwell.durable import (
     CallbackExternalError,
@@ -521,6 +521,19 @@ def test_a_long_name_leaves_room_for_its_parts(way: Way) -> None:
     (scope,) = handle.operations
     names = [op.name for op in scope.child_operations]
     assert names == ["x" * 237 + " create callback id", "x" * 246 + " submitter"]
+
+
+def test_the_longest_time_has_a_date(way: Way) -> None:
+    async def body(event: Any, context: Any) -> Any:
+        return await (
+            await context.create_callback("ask", CallbackConfig(timeout=Duration.from_days(7000 * 365)))
+        ).result()
+
+    handle = way.start(body)
+    (waiting,) = handle.callbacks()
+    assert 9000 < waiting["timeout_at"].year < 9999
+    way.engine.send_callback_success(waiting["id"], "yes")
+    assert handle.result(20) == "yes"
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "5"])
