@@ -19,7 +19,7 @@ from stepwell.durable import (
     ValidationError,
 )
 from stepwell.durable.config import CallbackConfig, WaitForCallbackConfig
-from stepwell.durable.serdes import DEFAULT_JSON_SERDES
+from stepwell.durable.serdes import DEFAULT_JSON_SERDES, SerDes, SerDesContext
 from stepwell.errors import BadArguments, ErrorObject, RunFailed, UnknownRun
 from stepwell.testing import DurableRunner
 from tests.durable.kit import NEVER, raiser, records
@@ -393,6 +393,25 @@ def test_wait_for_callback_is_a_scope_with_a_callback_and_a_step(way: Way) -> No
     assert str(scope.sub_type) == "WaitForCallback"
     inside = [(op.operation_type.name, op.name) for op in scope.child_operations]
     assert inside == [("CALLBACK", "ask create callback id"), ("STEP", "ask submitter")]
+
+
+def test_its_serdes_reads_the_answer_once(way: Way) -> None:
+    class Opened(SerDes[Any]):
+        def serialize(self, value: Any, serdes_context: SerDesContext) -> str:
+            return f"sealed {value}"
+
+        def deserialize(self, data: str, serdes_context: SerDesContext) -> Any:
+            return {"opened": data}
+
+    async def body(event: Any, context: Any) -> Any:
+        config = WaitForCallbackConfig(timeout=30, serdes=Opened())
+        return await context.wait_for_callback(lambda _id: 5, "ask", config)
+
+    handle = way.start(body)
+    way.engine.send_callback_success(way.callback(handle), "letter")
+    assert handle.result(20) == {"opened": "letter"}
+    said = [r["payload"] for r in handle.history() if r["record"] in ("StepSucceeded", "ScopeSucceeded")]
+    assert said == ["sealed 5", '{"opened":"letter"}']
 
 
 def test_without_a_name_its_parts_have_none(way: Way) -> None:

@@ -343,7 +343,9 @@ class Operations:
         settings = config or WaitForCallbackConfig()
         key, name = self._scope.begin("wait_for_callback", name or submit.name, submit.label or "wait_for_callback")
         self._began(key, "wait_for_callback")
-        codec = self._codec(settings.serdes, key)
+        codec = self._codec(
+            None, key
+        )  # what was sent is read once: the settings' serdes is the callback's and the step's
         inside = submit.inside_async if self._scope.life.is_async else submit.inside
         body = ScopeBody(self, lambda context: inside(context, name, settings), codec)
         want = Wanted(key, "wait_for_callback", name, settings.sub_type, None, codec)
