@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, Retry, UsageError, durable_wait_for_callback
+from stepwell import Duration, Engine, Retry, UsageError, durable_wait_for_callback
 from stepwell.client._answers import LARGEST
 from stepwell.durable import (
     CallbackExternalError,
@@ -19,7 +19,7 @@ from stepwell.durable import (
     ValidationError,
 )
 from stepwell.durable.config import CallbackConfig, WaitForCallbackConfig
-from stepwell.durable.serdes import DEFAULT_JSON_SERDES
+from stepwell.durable.serdes import DEFAULT_JSON_SERDES, SerDes, SerDesContext
 from stepwell.errors import BadArguments, ErrorObject, RunFailed, UnknownRun
 from stepwell.testing import DurableRunner
 from tests.durable.kit import NEVER, raiser, records
@@ -395,6 +395,25 @@ def test_wait_for_callback_is_a_scope_with_a_callback_and_a_step(way: Way) -> No
     assert inside == [("CALLBACK", "ask create callback id"), ("STEP", "ask submitter")]
 
 
+def test_its_serdes_reads_the_answer_once(way: Way) -> None:
+    class Opened(SerDes[Any]):
+        def serialize(self, value: Any, serdes_context: SerDesContext) -> str:
+            return f"sealed {value}"
+
+        def deserialize(self, data: str, serdes_context: SerDesContext) -> Any:
+            return {"opened": data}
+
+    async def body(event: Any, context: Any) -> Any:
+        config = WaitForCallbackConfig(timeout=30, serdes=Opened())
+        return await context.wait_for_callback(lambda _id: 5, "ask", config)
+
+    handle = way.start(body)
+    way.engine.send_callback_success(way.callback(handle), "letter")
+    assert handle.result(20) == {"opened": "letter"}
+    said = [r["payload"] for r in handle.history() if r["record"] in ("StepSucceeded", "ScopeSucceeded")]
+    assert said == ["sealed 5", '{"opened":"letter"}']
+
+
 def test_without_a_name_its_parts_have_none(way: Way) -> None:
     async def unnamed(event: Any, context: Any) -> Any:
         return await context.wait_for_callback(lambda _id, _context: None, config=WaitForCallbackConfig(timeout=30))
@@ -497,6 +516,8 @@ def test_bad_arguments_are_refused_before_anything_is_written(way: Way) -> None:
             lambda: context.create_callback("x", 7),
             lambda: context.create_callback("x" * 257),
             lambda: context.create_callback("bell\a"),
+            lambda: context.create_callback("half \ud800"),
+            lambda: context.create_callback(CallbackConfig()),
         ]
         for call in calls:
             try:
@@ -505,8 +526,33 @@ def test_bad_arguments_are_refused_before_anything_is_written(way: Way) -> None:
                 said.append(str(error)[:40])
         return said
 
-    assert len(way.run(body)) == 8
+    assert len(way.run(body)) == 10
     assert [r["record"] for r in records(way.engine, "r")] == ["RunStarted", "RunSucceeded"]
+
+
+def test_a_long_name_leaves_room_for_its_parts(way: Way) -> None:
+    async def body(event: Any, context: Any) -> Any:
+        return await context.wait_for_callback(lambda _id: None, "x" * 256, WaitForCallbackConfig(timeout=30))
+
+    handle = way.start(body)
+    way.engine.send_callback_success(way.callback(handle), "yes")
+    assert handle.result(20) == "yes"
+    (scope,) = handle.operations
+    names = [op.name for op in scope.child_operations]
+    assert names == ["x" * 237 + " create callback id", "x" * 246 + " submitter"]
+
+
+def test_the_longest_time_has_a_date(way: Way) -> None:
+    async def body(event: Any, context: Any) -> Any:
+        return await (
+            await context.create_callback("ask", CallbackConfig(timeout=Duration.from_days(7000 * 365)))
+        ).result()
+
+    handle = way.start(body)
+    (waiting,) = handle.callbacks()
+    assert 9000 < waiting["timeout_at"].year < 9999
+    way.engine.send_callback_success(waiting["id"], "yes")
+    assert handle.result(20) == "yes"
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "5"])

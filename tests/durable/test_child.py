@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepwell import Engine, durable_execution
-from stepwell.durable import ChildContextError, SerDesError, ValidationError, durable_with_child_context
+from stepwell import Engine, StepConfig, durable_execution
+from stepwell.durable import (
+    ChildContextError,
+    ParallelBranch,
+    SerDesError,
+    ValidationError,
+    durable_with_child_context,
+    with_retry,
+)
 from stepwell.durable.config import ChildConfig
 from stepwell.durable.serdes import SerDes, SerDesContext
 from tests.durable.kit import NEVER, Once, Plug, names, nothing, raiser
@@ -160,10 +167,63 @@ def test_what_cannot_be_recorded(run: Run) -> None:
         run(handler, id="r")
 
 
+@pytest.mark.parametrize("wrong", [3, StepConfig()])
+def test_what_is_no_config(run: Run, wrong: Any) -> None:
+    with pytest.raises(ValidationError, match="config of run_in_child_context is a ChildConfig"):
+        run(durable_execution(lambda event, context: context.run_in_child_context(nothing, config=wrong)), id="r")
+    assert run.keys("r", "ScopeStarted") == []
+
+
 @pytest.mark.parametrize("wrong", [None, 3])
 def test_what_is_no_function(run: Run, wrong: Any) -> None:
     with pytest.raises(ValidationError):
         run(durable_execution(lambda event, context: context.run_in_child_context(wrong)), id="r")
+
+
+# -- colours
+
+
+async def later(*_: Any) -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.run_in_child_context(later),
+        lambda c: c.map([1], later),
+        lambda c: c.parallel([later]),
+        lambda c: c.parallel([ParallelBranch(later, "own")]),
+        lambda c: c.gather(later),
+        lambda c: c.race(later),
+        lambda c: with_retry(c, later),
+        lambda c: c.child_async(later),
+    ],
+)
+def test_coroutines_have_no_scope_in_a_sync_function(run: Run, call: Any) -> None:
+    with pytest.raises(ValidationError, match="later is async def: make the durable function async def"):
+        run(durable_execution(lambda event, context: call(context)), id="r")
+    assert run.keys("r", "ScopeStarted") == []
+
+
+def test_a_scope_of_a_sync_function_gives_no_awaitable(run: Run) -> None:
+    handler = durable_execution(lambda event, context: context.run_in_child_context(lambda c: later(), "c"))
+    with pytest.raises(ValidationError, match="make the durable function async def"):
+        run(handler, id="r")
+
+
+def test_plain_functions_are_scopes_of_an_async_function(run: Run) -> None:
+    @durable_execution
+    async def handler(event: Any, context: Any) -> Any:
+        return [
+            await context.run_in_child_context(lambda c: 1),
+            (await context.map([2], lambda c, item: item)).get_results(),
+            (await context.parallel([lambda c: 3])).get_results(),
+            await context.gather(lambda c: 4, lambda c: c.step(lambda: 5)),
+            await with_retry(context, lambda c, attempt: attempt),
+        ]
+
+    assert run(handler) == [1, [2], [3], [4, 5], 1]
 
 
 @pytest.mark.parametrize("mode", ["store", "replay"])

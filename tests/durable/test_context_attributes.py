@@ -8,7 +8,7 @@ import pytest
 
 from stepwell import RunCancelled, RunFailed, durable_execution
 from stepwell.durable.config import ChildConfig, MapConfig, NestingType
-from tests.durable.kit import NEVER, Once, Plug, nothing, raiser
+from tests.durable.kit import FAST, NEVER, Once, Plug, nothing, raiser
 
 if TYPE_CHECKING:
     from tests.durable.conftest import Run
@@ -129,6 +129,7 @@ def test_an_operation_has_its_times_its_result_and_its_error(run: Run) -> None:
     @durable_execution
     def handler(event: Any, context: Any) -> None:
         context.step(lambda: {"rows": (1, 2)}, name="load")
+        context.step(Once(OSError("away")), name="mend", retry=FAST)
         context.step(raiser(ValueError("no")), name="send", retry=NEVER)
 
     with pytest.raises(RunFailed):
@@ -141,6 +142,8 @@ def test_an_operation_has_its_times_its_result_and_its_error(run: Run) -> None:
     assert load.start_timestamp <= load.end_timestamp
     assert load.start_timestamp.tzinfo is not None
     assert (send.status.name, send.result) == ("FAILED", None)
+    mended = handle.get_step("mend")
+    assert (mended.result, mended.attempt, mended.error) == (2, 2, None)
     assert send.error is not None
     assert (send.error.type, send.error.message) == ("ValueError", "no")
     assert handle.error is not None

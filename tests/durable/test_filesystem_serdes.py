@@ -265,3 +265,16 @@ def test_a_reference_to_a_secret_stays_one(tmp_path: Path, monkeypatch: pytest.M
 def test_bad_config(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="FileSystemSerDesConfig"):
         FileSystemSerDes(tmp_path, {"storage_mode": "ALWAYS"})  # type: ignore[arg-type]
+    configs: tuple[dict[str, Any], ...] = (
+        {"storage_mode": "OVERFLOW"},
+        {"path_encoding": 3},
+        {"generate_preview": 3},
+        {"serdes": 3},
+    )
+    for bad in configs:
+        with pytest.raises(ValidationError, match=next(iter(bad))):
+            FileSystemSerDesConfig(**bad)
+    folders: tuple[Any, ...] = (3, "", None)
+    for folder in folders:
+        with pytest.raises(ValidationError, match="base_path"):
+            FileSystemSerDes(folder)

@@ -28,7 +28,7 @@ from stepwell.durable.config import (
     NestingType,
     ParallelConfig,
 )
-from tests.durable.kit import NEVER, Once, Plug, names, nothing, records
+from tests.durable.kit import NEVER, Once, Plug, giver, names, nothing, records
 
 if TYPE_CHECKING:
     from tests.durable.conftest import Run
@@ -170,6 +170,14 @@ def test_bad_settings(make: Any) -> None:
         lambda c: c.parallel([None], "p"),
         lambda c: c.parallel(nothing, "p"),
         lambda c: c.parallel([nothing], "p", ParallelConfig(completion_config=CompletionConfig(min_successful=2))),
+        lambda c: c.map([1], nothing, "m", ParallelConfig()),
+        lambda c: c.parallel([nothing], "p", 3),
+        lambda c: c.map([1], nothing, "m", MapConfig(item_namer=lambda item, i: giver(3)())),
+        lambda c: c.map([1], nothing, "m", MapConfig(item_namer=lambda item, i: "x" * 257)),
+        lambda c: c.parallel([ParallelBranch(nothing, "a\nb")], "p"),
+        lambda c: c.parallel([ParallelBranch(nothing, giver(3)())], "p"),
+        lambda c: c.map([1], nothing, "m", MapConfig(item_key=lambda item, i: giver(None)())),
+        lambda c: c.map([1], nothing, "m", MapConfig(item_key=lambda item, i: "half \ud800")),
     ],
 )
 def test_bad_arguments_write_nothing(run: Run, call: Any) -> None:
@@ -221,6 +229,31 @@ def test_names_of_items_and_branches(run: Run) -> None:
     started = [r["name"] for r in records(run.engine, "r") if r["record"] == "ScopeStarted" and "[" in r["key"]]
     assert started[:2] == ["map-item-0", "x-0"]
     assert started[2:6] == ["parallel-branch-0", "given", "own", "parallel-branch-3"]
+
+
+def test_a_namer_that_gives_nothing(run: Run) -> None:
+    config: Any = MapConfig(1, item_namer=lambda item, index: item)
+    run(durable_execution(lambda event, context: context.map([None, "", "own"], lambda c, i: i, "m", config)), id="r")
+    started = [r["name"] for r in records(run.engine, "r") if r["record"] == "ScopeStarted"]
+    assert started == ["m", "map-item-0", "map-item-1", "own"]
+
+
+def test_a_bound_function_names_its_map(run: Run) -> None:
+    @durable_with_child_context
+    def double(context: Any, item: int) -> int:
+        return 2 * item
+
+    @durable_with_child_context
+    def add(context: Any, item: int = 0, index: int = 0, *, more: int) -> int:
+        return item + index + more
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> Any:
+        return [context.map([1, 2], func).get_results() for func in (double, add(more=10))]
+
+    assert run(handler, id="r") == [[2, 4], [11, 13]]
+    started = [r["name"] for r in records(run.engine, "r") if r["record"] == "ScopeStarted" and "[" not in r["key"]]
+    assert started == ["double", "add"]
 
 
 def test_keys_of_items(run: Run) -> None:

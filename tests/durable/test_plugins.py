@@ -162,6 +162,8 @@ def test_what_the_infos_say(run: Run) -> None:
     assert (end.execution_result, end.error, end.execution_start_time) == ("4", None, first.execution_start_time)
     planned = diary.of("change flaky PENDING 1")
     assert (planned.error.type, planned.error.message, planned.end_time) == ("ConnectionError", "away", None)
+    mended = diary.of("end flaky SUCCEEDED")
+    assert (mended.attempt, mended.error) == (2, None)
     left = diary.of("left flaky FAILED")
     assert (left.attempt, left.error.type, left.operation_type) == (1, "ConnectionError", OperationType.STEP)
     with pytest.raises(AttributeError):
@@ -578,7 +580,8 @@ def test_an_answer_that_came_between_lives(run: Run) -> None:
     assert [(op.name, op.status, op.result) for op in again.updated_operations] == [
         ("ask", OperationStatus.SUCCEEDED, "yes")
     ]
-    assert diary.of("end ask SUCCEEDED").operation_type is OperationType.CALLBACK
+    asked = diary.of("end ask SUCCEEDED")
+    assert (asked.operation_type, asked.attempt) == (OperationType.CALLBACK, 0)
 
 
 def test_signals_and_invoked_runs(run: Run) -> None:

@@ -133,3 +133,16 @@ def test_bad_configs() -> None:
         PreviewConfig(mask="card")
     with pytest.raises(ValidationError, match="include is a list"):
         PreviewConfig(include=[3])  # type: ignore[list-item]
+    configs: tuple[dict[str, Any], ...] = (
+        {"mode": "INCLUDE_ALL"},
+        {"mask_string": 3},
+        {"max_preview_bytes": "x"},
+        {"exclude": 3},
+    )
+    for bad in configs:
+        with pytest.raises(ValidationError, match=next(iter(bad))):
+            PreviewConfig(**bad)
+    fields: tuple[dict[str, Any], ...] = ({"field": 3}, {"field": "card", "match": "NAME"})
+    for bad in fields:
+        with pytest.raises(ValidationError):
+            PreviewField(**bad)

@@ -44,6 +44,30 @@ def test_its_context_is_that_of_the_attempt(run: Run) -> None:
     assert pid != os.getpid()
 
 
+async def here() -> int:
+    return os.getpid()
+
+
+def test_an_engine_has_one_for_the_sync_bodies_of_steps_that_name_none() -> None:
+    @durable_execution
+    def handler(event: Any, context: Any) -> Any:
+        return [
+            context.step(os.getpid),
+            context.step(os.getpid, executor="thread"),
+            context.step(here),
+            context.step(os.getpid) == context.step(os.getpid),
+        ]
+
+    engine = Engine("memory://has-one", executor="process")
+    try:
+        away, *others, same = engine.run(handler, {})
+    finally:
+        engine.stop()
+    assert away != os.getpid()
+    assert others == [os.getpid()] * 2
+    assert same, "its processes serve one step after the other"
+
+
 def tells(context: StepContext) -> bool:
     context.progress(1, 4)
     context.progress(3, 4, "nearly")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from stepwell import RunFailed, durable_execution
 from stepwell.client import run_object
 from stepwell.client._follow import Follower
 from stepwell.core import progress
+from stepwell.durable import StepContext, ValidationError
 from stepwell.durable.config import MapConfig
 from tests.durable.kit import NEVER, nothing, raiser
 
@@ -43,6 +45,26 @@ def test_it_never_falls_while_steps_are_met(run: Run) -> None:
     run(handler, id="r")
     assert seen == [50.0, 66.7, 75.0, 80.0, 95.2]
     assert percent(run) == 100.0
+
+
+@pytest.mark.parametrize("bad", [("much",), (None,), (-1,), (float("nan"),), (1, "x"), (1, -1), (1, 2, 3)])
+def test_what_tells_nothing_is_refused(run: Run, bad: Any) -> None:
+    refused: list[str] = []
+
+    def tell(context: Any) -> None:
+        with pytest.raises(ValidationError):
+            context.progress(*bad)
+        refused.append(type(context).__name__)
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> None:
+        tell(context)
+        context.step(tell, name="s")
+        tell(StepContext(logging.getLogger(), 1))
+
+    run(handler, id="r")
+    assert refused == ["DurableContext", "StepContext", "StepContext"]
+    assert percent(run) == 100
 
 
 def test_a_failed_run_keeps_what_it_reached(run: Run) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import stepwell
 from stepwell.core import jitter_fraction
 from stepwell.durable import retries
 from stepwell.durable._plan import NEVER_RETRIED, BadStrategy, default_planner, planner
@@ -51,8 +52,14 @@ def delays(strategy: RetryStrategy, most: int = 20) -> list[int | float]:
 
 def test_all_is_sorted_and_at_home() -> None:
     assert retries.__all__ == sorted(retries.__all__)
-    names = [name for name in retries.__all__ if name != "RetryStrategy"]
+    names = [name for name in retries.__all__ if name not in ("RetryStrategy", "with_retry")]
     assert {getattr(retries, name).__module__ for name in names} == {"stepwell.durable.retries"}
+
+
+def test_with_retry_is_here_too() -> None:
+    assert retries.with_retry is stepwell.with_retry
+    with pytest.raises(AttributeError, match="no attribute 'without_retry'"):
+        retries.without_retry  # noqa: B018
 
 
 def test_decisions() -> None:
@@ -112,6 +119,7 @@ def test_both_spellings() -> None:
         lambda: Retry(attempts=0),
         lambda: Retry(jitter="much"),
         lambda: Retry(on=("x",)),  # type: ignore[arg-type]
+        lambda: Retry(on=3),  # type: ignore[arg-type]
         lambda: WithRetryConfig(3),  # type: ignore[arg-type]
         lambda: WithRetryConfig(child_context_config=3),  # type: ignore[arg-type]
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,15 +13,17 @@ import pytest
 import stepwell
 from stepwell import (
     DuplicateRun,
+    Duration,
     Engine,
     NonDeterminismError,
+    RetryStrategyConfig,
     RunFailed,
     RunTimedOut,
     UnknownRun,
     UsageError,
     durable_execution,
 )
-from stepwell.durable import DurableFunction
+from stepwell.durable import DurableFunction, ValidationError
 from stepwell.errors import BadArguments
 from tests.durable.conftest import Run
 from tests.durable.kit import NEVER, Once, Plug, names, nothing, raiser, records
@@ -214,6 +217,69 @@ def test_two_callers_at_one_moment_are_one_run(run: Run) -> None:
 def test_bad_ids(run: Run, bad: str) -> None:
     with pytest.raises(BadArguments):
         run(echo, id=bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"tags": "one"}, {"tags": 3}, {"tags": [3]}, {"tags": ["half \ud800"]}, {"tags": [""]}, {"queue": 3},
+        {"queue": ""}, {"timeout": -1}, {"timeout": "soon"}, {"id": 3},
+    ],
+)  # fmt: skip
+def test_a_bad_start_writes_nothing(run: Run, bad: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"id": "r", **bad}
+    with pytest.raises(UsageError):
+        run.engine.run(echo, {}, **given)
+    with pytest.raises(UsageError):
+        asyncio.run(run.engine.run_async(echo, {}, **given))
+    assert run.engine.list_runs() == []
+
+
+def test_what_is_no_run_or_list_of_runs(run: Run) -> None:
+    ids: tuple[Any, ...] = (3, None, "half \ud800")
+    for bad in ids:
+        with pytest.raises(UnknownRun):
+            run.engine.get_run(bad)
+    filters: tuple[dict[str, Any], ...] = ({"status": "lost"}, {"limit": -1}, {"limit": "all"})
+    for wrong in filters:
+        with pytest.raises(ValidationError):
+            run.engine.list_runs(**wrong)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"name": 3}, {"retry": 3}, {"retry": RetryStrategyConfig()}, {"timeout": -1}, {"hold": "x"}, {"version": 3},
+        {"tags": "one"}, {"tags": [3]}, {"queue": ""}, {"queue": 3}, {"serdes": 3}, {"plugins": 3},
+    ],
+)  # fmt: skip
+def test_bad_settings_of_a_function(bad: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        durable_execution(lambda event: event, **bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"retry": 3}, {"hold": -1}, {"max_threads": 0}, {"max_threads": "x"}, {"lease": 0}, {"lease": -1},
+        {"start_flush": -1}, {"large_child_results": "x"}, {"serdes": 3}, {"plugins": 3}, {"executor": "x"},
+        {"executor": 3}, {"queues": "default"}, {"queues": [3]}, {"functions": [3]},
+    ],
+)  # fmt: skip
+def test_bad_settings_of_an_engine(bad: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Engine("memory://bad-settings", **bad)
+
+
+def test_spans_of_time_are_written_as_everywhere(run: Run) -> None:
+    second = Duration(1)
+    engine = Engine("memory://spans", hold=second, lease=second, start_flush=Duration(milliseconds=1))
+    try:
+        handle = engine.start_run(echo, {}, id="r")
+        assert handle.result(Duration(20)) == {}
+        handle.wait(timedelta(seconds=20))
+    finally:
+        engine.stop()
 
 
 @pytest.mark.parametrize("good", ["a", "x" * 128, "a:b@c-d.e#f", "größe"])

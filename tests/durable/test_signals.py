@@ -319,6 +319,12 @@ def test_bad_signals(way: Way) -> None:
         handle.signal("")
     with pytest.raises(UsageError, match="idempotency_key"):
         handle.signal("go", 1, idempotency_key="k" * 2000)
+    names: tuple[Any, ...] = (3, "x" * 257, "half \ud800")
+    for bad in names:
+        with pytest.raises(ValidationError, match="name"):
+            handle.signal(bad)
+    with pytest.raises(ValidationError, match="idempotency_key"):
+        handle.signal("go", 1, idempotency_key="half \ud800")
     handle.signal("go", "good")
     assert handle.result(20) == ["good", "after"]
 
@@ -332,6 +338,10 @@ def test_bad_waits_write_nothing(way: Way) -> None:
             lambda: context.publish("", 1),
             lambda: context.wait_signal("x", timeout=-1),
             lambda: context.wait_signal("x" * 300),
+            lambda: context.wait_signal(3),
+            lambda: context.try_signal(3),
+            lambda: context.publish(3, 1),
+            lambda: context.publish("half \ud800", 1),
         )
         for call in calls:
             try:
@@ -340,7 +350,7 @@ def test_bad_waits_write_nothing(way: Way) -> None:
                 said.append(str(error))
         return len(said)
 
-    assert way.run(body) == 5
+    assert way.run(body) == 9
     assert [r["record"] for r in records(way.engine, "r")] == ["RunStarted", "RunSucceeded"]
 
 

@@ -61,8 +61,8 @@ def test_labels(run: Run) -> None:
     ]
 
 
-@pytest.mark.parametrize("bad", ["x" * 257, "a\nb", "\x00"])
-def test_bad_names_write_nothing(run: Run, bad: str) -> None:
+@pytest.mark.parametrize("bad", ["x" * 257, "a\nb", "\x00", "half \ud800", 3, StepConfig()])
+def test_bad_names_write_nothing(run: Run, bad: Any) -> None:
     with pytest.raises(ValidationError):
         run(durable_execution(lambda event, context: context.step(nothing, name=bad)), id="r")
     assert run.keys("r", "StepStarted") == []
@@ -384,6 +384,23 @@ def test_once_runs_once_whoever_calls(run: Run) -> None:
 
     assert run(handler, id="r") == [1, 1, 1]
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.once("", nothing),
+        lambda c: c.once(3, nothing),
+        lambda c: c.once("half \ud800", nothing),
+        lambda c: c.once("key", 3),
+        lambda c: c.randint(2, 1),
+        lambda c: c.randint(1.5, 3),
+    ],
+)
+def test_bad_once_and_randint_write_nothing(run: Run, call: Any) -> None:
+    with pytest.raises(ValidationError):
+        run(durable_execution(lambda event, context: call(context)), id="r")
+    assert names(run.engine, "r") == ["RunStarted", "RunFailed"]
 
 
 def test_the_recorded_world_is_the_same_in_every_life(run: Run) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import durable_execution, with_retry
-from stepwell.durable import ChildContextError, StepError, WithRetryConfig
+from stepwell.durable import ChildContextError, StepError, ValidationError, WithRetryConfig
 from stepwell.durable.config import ChildConfig
 from stepwell.durable.retries import RetryDecision
-from tests.durable.kit import FAST, NEVER, Once, Plug, names
+from tests.durable.kit import FAST, NEVER, Once, Plug, names, records
 
 if TYPE_CHECKING:
     from tests.durable.conftest import Run
@@ -31,6 +31,27 @@ def until(good: int) -> Any:
         return int(context.step(body, name="s", retry=NEVER))
 
     return block
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: with_retry(c, 3),  # type: ignore[arg-type]
+        lambda c: with_retry(None, until(1)),
+        lambda c: with_retry(c, until(1), 3),  # type: ignore[arg-type]
+        lambda c: with_retry(c, until(1), QUICK, "x" * 257),
+        lambda c: with_retry(c, until(1), BARE, "a\nb"),
+    ],
+)
+def test_bad_arguments_write_nothing(run: Run, call: Any) -> None:
+    with pytest.raises(ValidationError):
+        run(durable_execution(lambda event, context: call(context)), id="r")
+    assert names(run.engine, "r") == ["RunStarted", "RunFailed"]
+
+
+def test_a_long_name_leaves_room_for_its_parts(run: Run) -> None:
+    assert run(durable_execution(lambda event, context: with_retry(context, until(2), BARE, "x" * 256)), id="r") == 2
+    assert run.keys("r", "WaitStarted") == ["x" * 246 + "-backoff-1"]
 
 
 @pytest.mark.parametrize("colour", ["def", "async def"])
@@ -62,6 +83,12 @@ def test_its_records(run: Run, colour: str, config: Any, prefix: str) -> None:
 def test_without_name_waits_are_unnamed(run: Run) -> None:
     assert run(durable_execution(lambda event, context: with_retry(context, until(2), BARE)), id="r") == 2
     assert run.keys("r", "WaitStarted") == ["wait"]
+
+
+def test_without_name_its_child_context_has_none(run: Run) -> None:
+    assert run(durable_execution(lambda event, context: with_retry(context, until(1), QUICK)), id="r") == 1
+    (started,) = [r for r in records(run.engine, "r") if r["record"] == "ScopeStarted"]
+    assert (started["key"], started["name"]) == ("with_retry", None)
 
 
 @pytest.mark.parametrize("config, kind", [(QUICK, ChildContextError), (BARE, StepError)], ids=["wrapped", "bare"])

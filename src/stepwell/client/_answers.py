@@ -10,12 +10,14 @@ import msgspec
 
 from stepwell import serde
 from stepwell.core import Op
+from stepwell.durable._checks import check_text
 from stepwell.durable._form import check_answer
 from stepwell.durable._outside import APPROVAL, callback_place
 from stepwell.errors import BadArguments, ErrorObject, ErrorRecord, UnknownRun, UsageError
 from stepwell.journal import RUN_DOOR, Claim, ClaimLost
 from stepwell.runtime._inbox import ANSWER, BEAT, SIGNAL, AnswerFact, BeatFact, SignalFact, encode_fact
 from stepwell.runtime._outside import CALLBACK, CallbackRow, row_place
+from stepwell.runtime._scope import checked_name
 from stepwell.runtime._values import keep_text
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Found:
     """A callback as it stands: its run, its row, the row's bytes."""
 
     def __init__(self, engine: Engine, callback_id: str) -> None:
-        self.callback_id = callback_id
+        self.callback_id = callback_id = str(callback_id)
         place = callback_place(callback_id)
         self.run_id = "" if place is None else place[0]
         self.place = row_place(callback_id, self.run_id)
@@ -111,14 +113,17 @@ def signal(engine: Engine, run_id: str, name: str, value: Any, idempotency_key: 
 
     Raises:
         SerDesError: the value cannot be recorded.
+        ValidationError: no signal can have this name, or no claim this key.
         UsageError: the run has ended.
     """
     if not name:
         message = "a signal needs a name"
         raise UsageError(message)
+    checked_name(name)
     fact = SignalFact(name, _kept(engine, serde.encode(value, place=name)), user())
     claim = None
     if idempotency_key is not None:
+        check_text("idempotency_key", idempotency_key)
         place = f"{run_id}/{name}/{idempotency_key}"
         if len(place) > 1000:
             message = "idempotency_key: at most some 800 characters"

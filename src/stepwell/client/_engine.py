@@ -16,7 +16,9 @@ from stepwell.client._handle import RunHandle
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
 from stepwell.client._outcome import blocked_error, outcome
+from stepwell.client._settings import check_listing, check_start, host_options, seconds, step_settings
 from stepwell.core import US
+from stepwell.durable._checks import check_texts, is_encodable
 from stepwell.durable._plugin_list import Plugins, checked
 from stepwell.durable._program import DurableProgram
 from stepwell.errors import DuplicateRun, StepwellError, UnknownRun, UsageError
@@ -27,6 +29,7 @@ from stepwell.runtime._nobody import NoChildren
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepwell.durable._duration import DurationLike
     from stepwell.durable._function import DurableFunction
     from stepwell.errors import ErrorObject
     from stepwell.journal import Clock, HotRow, RunRow, Store
@@ -43,17 +46,22 @@ class Engine:
         store: URL; default ``STEPWELL_STORE``, else ``sqlite:///.stepwell/stepwell.db``.
         functions: durable functions that it may drive.
         retry: default strategy of steps.
-        hold: seconds that the frames of a waiting run are kept.
+        hold: how long the frames of a waiting run are kept. Spans of time are Duration, timedelta or seconds.
         max_threads: threads for sync runs and branches; default 64.
-        lease: seconds without a beat after which others may take over; default 30.
-        start_flush: seconds after which a step's start is on record at the latest; default 0.1.
+        lease: time without a beat after which others may take over; default 30 s.
+        start_flush: time after which a step's start is on record at the latest; default 0.1 s.
         large_child_results: ``store``, or ``replay`` (durable.md §9).
         serdes: how values are recorded; default tagged JSON.
         plugins: told of the lives of all its runs (`stepwell.durable.plugin`); runs that have any keep no frames
             while they wait.
         queues: what a worker serves.
         clock: for tests.
+        executor: where the sync bodies of steps run that name none (`StepConfig`); default on the run's thread.
         observers: private until 1.0: what reads each commit (`stepwell.runtime._observe.Observer`).
+
+    Raises:
+        UsageError: the store's URL is none, or two functions have one name.
+        ValidationError: another setting is of another kind or outside its limits.
     """
 
     def __init__(  # each is a setting of its own
@@ -62,15 +70,16 @@ class Engine:
         *,
         functions: Sequence[Any] = (),
         retry: Any = None,
-        hold: float | None = None,
-        max_threads: int = 64,
-        lease: float = 30.0,
-        start_flush: float = 0.1,
+        hold: DurationLike | None = None,
+        max_threads: int | None = None,
+        lease: DurationLike = 30.0,
+        start_flush: DurationLike = 0.1,
         large_child_results: Literal["store", "replay"] = "store",
         serdes: Any = None,
         plugins: Sequence[Any] = (),
         queues: Sequence[str] = ("default",),
         clock: Clock | None = None,
+        executor: Any = None,
         host: Host | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
@@ -78,11 +87,13 @@ class Engine:
         self._store = store if store is not None and not isinstance(store, str) else None
         self._clock = clock or SystemClock()
         self._plugins = Plugins(plugins)
-        self._settings: dict[str, Any] = {"retry": retry, "serdes": serdes, "plugins": self._plugins}
-        self._options: dict[str, Any] = {
-            "hold": hold, "max_threads": max_threads, "lease": lease, "start_flush": start_flush,
-            "large_child_results": large_child_results, "observers": tuple(observers),
-        }  # fmt: skip
+        self._settings: dict[str, Any] = step_settings(retry=retry, serdes=serdes, executor=executor)
+        self._settings["plugins"] = self._plugins
+        self._options: dict[str, Any] = host_options(
+            hold=hold, max_threads=max_threads, lease=lease, start_flush=start_flush, mode=large_child_results
+        )
+        self._options["observers"] = tuple(observers)
+        check_texts("queues", queues)
         self.queues = tuple(queues)
         self.functions = Functions()
         for fn in functions:
@@ -205,6 +216,7 @@ class Engine:
             PluginLoadError: a plugin that the environment names cannot be loaded.
         """
         _refuse_loop()
+        timeout = seconds(timeout)
         # Who watches a run looks for it in the store: its start rides with nothing.
         function, run_id, life = self._begin(fn, input, id, tags, queue, lazy=timeout is None, plugins=plugins)
         return self.drive.until_end(function, run_id, life, timeout)
@@ -214,6 +226,7 @@ class Engine:
         tags: Sequence[str] = (), queue: str | None = None, plugins: Sequence[Any] = (),
     ) -> Any:  # fmt: skip
         """As `run`, for async callers; an async function is driven on their loop."""
+        timeout = seconds(timeout)
         function = self.functions.resolve(fn)
         lazy = timeout is None and function.is_async
         function, run_id, life = self._begin(function, input, id, tags, queue, lazy=lazy, plugins=plugins)
@@ -234,6 +247,7 @@ class Engine:
     ) -> RunHandle:  # fmt: skip
         """Put a run on record as ``pending`` for a worker; returns once that is durable."""
         function = self.functions.resolve(fn)
+        check_start(tags, queue)
         run_id = checked_id(id) if id is not None else new_id()
         text = self._encode(function, {} if input is NONE else input)
         try:
@@ -248,13 +262,15 @@ class Engine:
     ) -> tuple[DurableFunction, str, Life | None]:  # fmt: skip
         """A life that this call started or took up; None where somebody else holds the run or it has ended."""
         function = self.functions.resolve(fn)
+        check_start(tags, queue)
+        if run_id is not None:
+            checked_id(run_id)
         text = self._encode(function, {} if given is NONE else given)
         if run_id is None:
             run_id = new_id()
             self._give(run_id, plugins)
             new = self._new(function, run_id, text, tags, queue)
             return function, run_id, self.host.begin(new, DurableProgram(function), text, lazy=lazy)
-        checked_id(run_id)
         self._give(run_id, plugins)
         row = self.store.run_get(run_id)
         if row is None:
@@ -319,12 +335,15 @@ class Engine:
             raise UnknownRun(message, run_id=run_id)
         return row
 
-    def find(self, run_id: str) -> RunRow:
+    def find(self, run_id: Any) -> RunRow:
         """The run with this id, or the only one whose id begins so.
 
         Raises:
             UnknownRun: there is none, or more than one (they are listed).
         """
+        if not isinstance(run_id, str) or not is_encodable(run_id):
+            message = f"no run {run_id!r}; a run's id is a text"
+            raise UnknownRun(message)
         row = self.store.run_get(run_id)
         if row is not None:
             return row
@@ -339,7 +358,8 @@ class Engine:
         return RunHandle(self, self.find(run_id).id)
 
     def list_runs(self, status: str | None = None, name: str | None = None, limit: int = 100) -> list[RunHandle]:
-        """Runs, newest first."""
+        """Runs, newest first. Raises ValidationError for what is no status or no number."""
+        check_listing(status, limit)
         from stepwell.client._views import list_rows
 
         return [RunHandle(self, row.id) for row in list_rows(self.store, RunFilter(function=name), status, limit)]

@@ -11,6 +11,7 @@ from stepwell.client._ids import new_id
 from stepwell.client._none import NONE
 from stepwell.client._operations import operations_of
 from stepwell.client._outcome import Reader, state_of
+from stepwell.client._settings import seconds
 from stepwell.client._views import callback_object, shown_status
 from stepwell.core import Reopened, decode_records
 from stepwell.durable._program import DurableProgram
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from stepwell.client._engine import Engine
     from stepwell.core import RunState
+    from stepwell.durable._duration import DurationLike
     from stepwell.durable._function import DurableFunction
     from stepwell.durable.lambda_service import Operation
     from stepwell.journal import RunRow
@@ -61,21 +63,21 @@ class RunHandle:
         store = self._engine.store
         return shown_status(self._row, store.worker_silence(), store.now())
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Block until the run has ended or is blocked. Raises `TimeoutError` after ``timeout`` seconds."""
-        self._engine.drive.wait(self.id, timeout)
+    def wait(self, timeout: DurationLike | None = None) -> None:
+        """Block until the run has ended or is blocked, `TimeoutError` after ``timeout`` (Duration or seconds)."""
+        self._engine.drive.wait(self.id, seconds(timeout))
 
-    def result(self, timeout: float | None = None) -> Any:
-        """The run's value. Raises as `stepwell.run` does, `TimeoutError` after ``timeout`` seconds."""
-        return self._engine.drive.watch(self.id, timeout)
+    def result(self, timeout: DurationLike | None = None) -> Any:
+        """The run's value. Raises as `stepwell.run` does, `TimeoutError` after ``timeout`` (Duration or seconds)."""
+        return self._engine.drive.watch(self.id, seconds(timeout))
 
-    async def wait_async(self, timeout: float | None = None) -> None:
+    async def wait_async(self, timeout: DurationLike | None = None) -> None:
         """As `wait`, for async callers."""
         import asyncio
 
         await asyncio.to_thread(self.wait, timeout)
 
-    async def result_async(self, timeout: float | None = None) -> Any:
+    async def result_async(self, timeout: DurationLike | None = None) -> Any:
         """As `result`, for async callers."""
         import asyncio
 

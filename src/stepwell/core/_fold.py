@@ -147,6 +147,7 @@ def _step_succeeded(run: RunState, r: StepSucceeded) -> None:
     assert op is not None  # or `_next` would have raised
     op.status = "succeeded"
     op.payload = r.payload
+    op.error = None  # what an attempt before had failed with
     op.ended_at = r.at
     run.executing.discard(r.key)
     run.reached.ended(op)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
 from stepwell.core import BatchWanted, BlobRef, Wanted, item_key, named_item_key
+from stepwell.durable._checks import is_encodable
 from stepwell.durable._completion import completion_status
 from stepwell.durable._settling import settle, settle_async
 from stepwell.durable.concurrency.models import (
@@ -18,10 +19,11 @@ from stepwell.durable.concurrency.models import (
 )
 from stepwell.durable.config import NestingType
 from stepwell.errors import ErrorRecord, ValidationError
+from stepwell.runtime._scope import checked_name
 from stepwell.runtime._values import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from stepwell.core import BranchEnded, Kind
     from stepwell.durable._operations import Operations
@@ -63,6 +65,8 @@ class ScopeBody:
             return self._call_async(scope)
         try:
             value = self._run(self._context._inner(scope))
+            if hasattr(type(value), "__await__"):
+                refuse_awaitable(value)
         except Exception:
             settle(scope, failed=True)
             raise
@@ -73,7 +77,9 @@ class ScopeBody:
         import asyncio
 
         try:
-            value = await self._run(self._context._inner(scope))
+            value = self._run(self._context._inner(scope))
+            if hasattr(type(value), "__await__"):
+                value = await value
         except (Exception, asyncio.CancelledError):
             if scope.life.over is None:
                 await settle_async(scope, failed=True)
@@ -202,3 +208,35 @@ def batch_wanted(  # the parts of a map or parallel
         config.nesting_type is NestingType.FLAT,
         batch,
     )
+
+
+def listed(inputs: Iterable[Any]) -> list[Any]:
+    """A list of what may be any iterable. Raises ValidationError for text and what cannot be gone through."""
+    if isinstance(inputs, str | bytes) or not hasattr(inputs, "__iter__"):
+        raise ValidationError(f"map and parallel take a list, not {type(inputs).__name__}")
+    return list(inputs)
+
+
+def refuse_awaitable(value: Any) -> NoReturn:
+    """What a function of a sync scope gave is not awaited: its context would block the loop. Raises ValidationError."""
+    if hasattr(value, "close"):
+        value.close()  # nobody awaits it, and Python would complain of that
+    raise ValidationError("a scope of a sync durable function gave an awaitable: make the durable function async def")
+
+
+def branch_name(given: object, default: str) -> str:
+    """The name that the user gave a branch, or the default. Raises ValidationError for what is no name."""
+    return default if given is None or given == "" else checked_name(given)
+
+
+def item_key_text(given: object) -> str:
+    """What the user's ``item_key`` gave. Raises ValidationError for anything but a text or an int."""
+    if isinstance(given, bool) or not isinstance(given, str | int) or not is_encodable(str(given)):
+        raise ValidationError(f"map: item_key gives {given!r}, not a text or an int")
+    return str(given)
+
+
+def item_run(func: Any, takes: int, items: list[Any], index: int) -> Callable[[Any], Any]:
+    """A map's function with its item: it takes the context and as many of item, index, inputs as it wants."""
+    rest = (items[index], index, items)[: takes - 1]
+    return lambda context: func(context, *rest)

@@ -159,3 +159,25 @@ def described(func: Any) -> str | None:
     """The label of an unnamed operation: the name of a plain function; a lambda has none."""
     name = getattr(func, "__name__", None)
     return None if name == "<lambda>" or not isinstance(name, str) else name
+
+
+def item_function(func: Any) -> tuple[Any, str | None, int]:
+    """What a caller passed as a map's function: (callable, name, how many of context, item, index, inputs it takes).
+
+    Raises:
+        ValidationError: it cannot be called.
+    """
+    auto = func.name if isinstance(func, Binder | Bound) else None
+    bound = len(func.args) if isinstance(func, Bound) else 0
+    call = func.func if isinstance(func, Binder) else func
+    if not callable(call):
+        raise ValidationError(f"map needs a function, not {func!r}")
+    _, most = positional(func.func if auto is not None else call)
+    return call, auto, min(max(most - bound, 2), 4)
+
+
+def check_function(check: Any) -> tuple[Any, str | None]:
+    """What a caller passed as a check: (callable taking state and context, label if unnamed)."""
+    if isinstance(check, Binder):
+        return check.func, check.name
+    return check, check.name if isinstance(check, Bound) else described(check)

@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from stepwell.durable._duration import DurationLike
 
 LONGEST_ID = 128
+EXECUTORS = ("thread", "process", "ray", "dask")
 _SUB_TYPE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
-def checked_id(given: str) -> str:
+def checked_id(given: Any) -> str:
     """A run's id, if it can be one: 1 to 128 printable characters, no spaces, no ``/``.
 
     Raises:
         BadArguments: it cannot.
     """
-    fine = 0 < len(given) <= LONGEST_ID and given.isprintable()
+    fine = isinstance(given, str) and 0 < len(given) <= LONGEST_ID and given.isprintable()
     if not fine or any(c.isspace() or c == "/" for c in given):
         message = f"run id {given!r}: 1 to {LONGEST_ID} printable characters without spaces or '/'"
         raise BadArguments(message)
-    return given
+    return str(given)
 
 
 def check_count(name: str, value: object, least: int) -> None:
@@ -59,9 +60,42 @@ def check_sub_type(value: object) -> None:
 
 
 def check_text(name: str, value: object) -> None:
-    """None, or a text that is not empty."""
-    if value is not None and not (isinstance(value, str) and value):
+    """None, or a text that is not empty and that a store can keep."""
+    if value is not None and not (isinstance(value, str) and value and is_encodable(value)):
         raise ValidationError(f"{name} must be a text that is not empty, not {value!r}")
+
+
+def check_texts(name: str, values: object) -> None:
+    """A list of texts, none of them empty."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValidationError(f"{name} must be a list of texts, not {values!r}")
+    for value in values:
+        if value is None:
+            raise ValidationError(f"{name} must be a list of texts, not {values!r}")
+        check_text(name, value)
+
+
+def check_executor(value: object) -> None:
+    """None, the name of an executor, or one."""
+    if isinstance(value, str) and value not in EXECUTORS:
+        raise ValidationError(f"executor must be one of {', '.join(EXECUTORS)}, not {value!r}")
+    can = any(callable(getattr(value, method, None)) for method in ("call", "converse"))
+    if value is not None and not isinstance(value, str) and not can:
+        raise ValidationError(f"executor must be a name or an executor, not {value!r}")
+
+
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 has all of it: no half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_progress(done: object, total: object, message: object) -> None:
+    """How far something has come: numbers, and a text."""
+    check_number("done", done, 0)
+    if total is not None:
+        check_number("total", total, 0)
+    if not isinstance(message, str):
+        raise ValidationError(f"message must be a text, not {message!r}")
 
 
 def check_classes(name: str, classes: Iterable[object]) -> None:
@@ -96,6 +130,12 @@ def check_serdes(name: str, value: object) -> None:
     for method in ("serialize", "deserialize"):
         if value is not None and (isinstance(value, type) or not callable(getattr(value, method, None))):
             raise ValidationError(f"{name} must be a SerDes, with serialize and deserialize, not {value!r}")
+
+
+def check_config(method: str, config: object, cls: type) -> None:
+    """None, or the settings that ``context.method`` takes."""
+    if config is not None and not isinstance(config, cls):
+        raise ValidationError(f"config of {method} is a {cls.__name__}, not {config!r}")
 
 
 def check_member(name: str, value: object, enum: Any) -> None:

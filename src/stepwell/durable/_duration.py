@@ -14,13 +14,13 @@ DurationLike: TypeAlias = "Duration | timedelta | int | float"
 """What every parameter that is a span of time takes; numbers are seconds."""
 
 _US = 1_000_000
-_LONGEST = (1 << 63) - 1  # what a record has room for: 292,000 years
+_LONGEST = 7_000 * 365 * 86_400 * _US  # its end has a date that Python can write: years have four digits there
 
 
 class Duration:
     """A span of time: ``seconds`` plus ``milliseconds``, ints or floats, kept to the microsecond.
 
-    Frozen, ordered, hashable. Raises ValidationError for what is negative, NaN, infinite or longer than 292,000 years.
+    Frozen, ordered, hashable. Raises ValidationError for what is negative, NaN, infinite or longer than 7,000 years.
     """
 
     __slots__ = ("_us",)
@@ -116,7 +116,7 @@ def _checked(us: int) -> int:
     if us < 0:
         raise ValidationError(f"a duration cannot be negative: {us / _US:g} s")
     if us > _LONGEST:
-        raise ValidationError("a duration cannot be longer than 292,000 years")
+        raise ValidationError("a duration cannot be longer than 7,000 years")
     return us
 
 

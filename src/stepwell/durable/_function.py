@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from stepwell.durable._checks import check_serdes, check_strategy, check_text, check_texts
 from stepwell.errors import UsageError
 from stepwell.runtime._hooks import hook
 
@@ -49,6 +50,12 @@ class DurableFunction:
         boto3_client: Any = None,
     ) -> None:
         self._check_kind(func)
+        check_text("name", name or None)
+        check_strategy("retry", retry)
+        check_text("version", version)
+        check_texts("tags", tags)
+        check_texts("queue", (queue,))
+        check_serdes("serdes", serdes)
         functools.update_wrapper(self, func)
         self.func = func
         self.is_async = inspect.iscoroutinefunction(func)

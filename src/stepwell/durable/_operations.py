@@ -29,8 +29,17 @@ from stepwell.core import (
     step,
     wait,
 )
-from stepwell.durable._batches import Batch, ScopeBody, batch_wanted
-from stepwell.durable._bound import Binder, Bound, described, is_async_callable, positional
+from stepwell.durable._batches import (
+    Batch,
+    ScopeBody,
+    batch_wanted,
+    branch_name,
+    item_key_text,
+    item_run,
+    listed,
+)
+from stepwell.durable._bound import Binder, Bound, check_function, described, is_async_callable, item_function
+from stepwell.durable._checks import check_config, check_progress
 from stepwell.durable._codec import codec_for
 from stepwell.durable._duration import to_us
 from stepwell.durable._pending import fan
@@ -60,11 +69,12 @@ from stepwell.durable.waits import WaitForConditionConfig
 from stepwell.errors import NonDeterminismError, ReplayWarning, ValidationError
 from stepwell.runtime._api import Attempt, Body, Undo
 from stepwell.runtime._rollback import to_undo
+from stepwell.runtime._scope import checked_name
 from stepwell.runtime._values import unpack
 from stepwell.serde import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from stepwell.core import Kind, Op, Payload, Planner
     from stepwell.durable._function import DurableFunction
@@ -260,6 +270,8 @@ class Operations:
 
     def _child(self, func: Any, name: str | None, config: ChildConfig[Any] | None) -> Any:
         call, auto, unnamed = scope_function(func, "run_in_child_context")
+        self._refuse_async("run_in_child_context", call)
+        check_config("run_in_child_context", config, ChildConfig)
         settings = config or ChildConfig()
         key, name = self._scope.begin("run_in_child_context", name or auto, unnamed or "child")
         self._began(key, "child")
@@ -270,6 +282,15 @@ class Operations:
         asked = ScopeWanted(Wanted(key, "child", name, settings.sub_type, None, codec), body, settings.is_virtual)
         return self._go(_look_inside(self, asked) if self._must_look(key) else scope(self._scope.life.run, asked))
 
+    def _refuse_async(self, method: str, func: Any) -> None:
+        """A scope of a sync function has a context that blocks: no coroutine may use it on the loop."""
+        if not self._scope.life.is_async and _is_async(func):
+            what = described(func) or "it"
+            raise ValidationError(
+                f"context.{method} of a sync durable function takes a plain function; {what} is async def: "
+                "make the durable function async def"
+            )
+
     def _must_look(self, key: str) -> bool:
         """Replay without executing enters finished scopes, too: their steps may have an undo."""
         life = self._scope.life
@@ -277,29 +298,31 @@ class Operations:
         return life.replay_only and life.look_inside and op is not None and op.ended
 
     def _map(self, inputs: Any, func: Any, name: str | None, config: MapConfig[Any] | None) -> Any:
-        if not callable(func):
-            raise ValidationError(f"map needs a function, not {func!r}")
+        call, auto, takes = item_function(func)
+        self._refuse_async("map", call)
+        check_config("map", config, MapConfig)
         settings: MapConfig[Any] = config or MapConfig()
-        items = _listed(inputs)
-        key, name = self._scope.begin("map", name, "map")
+        items = listed(inputs)
+        key, name = self._scope.begin("map", name or auto, "map")
         self._began(key, "map")
-        namer = settings.item_namer or (lambda _item, index: f"map-item-{index}")
-        names = [namer(item, index) for index, item in enumerate(items)]
-        by_key = None
+        namer, by_key = settings.item_namer, None
+        given = [namer(item, index) if namer else None for index, item in enumerate(items)]
+        names = [branch_name(name, f"map-item-{index}") for index, name in enumerate(given)]
         if settings.item_key is not None:
-            by_key = [str(settings.item_key(item, index)) for index, item in enumerate(items)]
-        fewest, most = positional(func)
-        runs = [_item_run(func, min(max(most, fewest), 4), items, index) for index in range(len(items))]
+            by_key = [item_key_text(settings.item_key(item, index)) for index, item in enumerate(items)]
+        runs = [item_run(call, takes, items, index) for index in range(len(items))]
         return self._batch(batch_wanted(self, (key, name), "map", settings, runs, names, by_key))
 
     def _parallel(self, functions: Sequence[Any], name: str | None, config: ParallelConfig | None) -> Any:
+        check_config("parallel", config, ParallelConfig)
         settings = config or ParallelConfig()
         runs, names = [], []
-        for index, given in enumerate(_listed(functions)):
+        for index, given in enumerate(listed(functions)):
             own = given.name if isinstance(given, ParallelBranch | Bound | Binder) else None
             call, _, _ = scope_function(given.func if isinstance(given, ParallelBranch) else given, "parallel")
+            self._refuse_async("parallel", call)
             runs.append(call)
-            names.append(own or f"parallel-branch-{index}")
+            names.append(branch_name(own, f"parallel-branch-{index}"))
         key, name = self._scope.begin("parallel", name, "parallel")
         self._began(key, "parallel")
         return self._batch(batch_wanted(self, (key, name), "parallel", settings, runs, names))
@@ -320,7 +343,9 @@ class Operations:
         settings = config or WaitForCallbackConfig()
         key, name = self._scope.begin("wait_for_callback", name or submit.name, submit.label or "wait_for_callback")
         self._began(key, "wait_for_callback")
-        codec = self._codec(settings.serdes, key)
+        codec = self._codec(
+            None, key
+        )  # what was sent is read once: the settings' serdes is the callback's and the step's
         inside = submit.inside_async if self._scope.life.is_async else submit.inside
         body = ScopeBody(self, lambda context: inside(context, name, settings), codec)
         want = Wanted(key, "wait_for_callback", name, settings.sub_type, None, codec)
@@ -330,8 +355,8 @@ class Operations:
     def _wait_for_condition(self, check: Any, config: WaitForConditionConfig[Any] | None, name: str | None) -> Any:
         if not callable(check) or not isinstance(config, WaitForConditionConfig):
             raise ValidationError("wait_for_condition needs a check function and a WaitForConditionConfig")
-        auto = check.name if isinstance(check, Bound | Binder) else None
-        key, name = self._scope.begin("wait_for_condition", name or auto, described(check) or "wait_for_condition")
+        check, unnamed = check_function(check)
+        key, name = self._scope.begin("wait_for_condition", name, unnamed or "wait_for_condition")
         self._began(key, "wait_for_condition", is_step=True)
         life, codec = self._scope.life, self._codec(config.serdes, key)
         plan = poll_planner(config.wait_strategy, life.run.id)
@@ -339,14 +364,12 @@ class Operations:
         def call(attempt: Attempt) -> Any:
             state = config.initial_state if attempt.state is None else unpack(life, codec, attempt.state, key)
             context = WaitForConditionCheckContext(self._step_logger(attempt), attempt.attempt)
-            if isinstance(check, Bound):
-                return keep_lines(attempt, check.func, state, context, *check.args)
             return keep_lines(attempt, check, state, context)
 
         def finish(state: Any, attempt: Attempt) -> tuple[bool, float]:
             return plan(key, state, attempt.attempt)
 
-        body = Body(call, codec, is_async=is_async_callable(check), finish=finish)
+        body = Body(call, codec, is_async=_is_async(check), finish=finish)
         return self._go(step(life.run, StepWanted(key, "wait_for_condition", name, None, None, codec, body), capture))
 
     # -- the recorded world
@@ -370,7 +393,9 @@ class Operations:
     def _random(self) -> Any:
         return self._recorded("random", "random", None, lambda key: self._dice(key).random())
 
-    def _randint(self, a: int, b: int) -> Any:
+    def _randint(self, a: Any, b: Any) -> Any:
+        if not isinstance(a, int) or not isinstance(b, int):
+            raise ValidationError(f"randint({a!r}, {b!r}) needs two ints")
         if a > b:
             raise ValidationError(f"randint({a}, {b}): the first must not be greater")
         return self._recorded("randint", "random", None, lambda key: self._dice(key).randint(a, b))
@@ -387,7 +412,7 @@ class Operations:
         call, _, _, takes_context = function_of(func, "once")
         if not key:
             raise ValidationError("once needs a key")
-        place = child_key(self._scope.key, label(key), 1)
+        place = child_key(self._scope.key, label(checked_name(key)), 1)
         life = self._scope.life
         if life.watch is not None and not life.replay_only:
             life.watch.replayed(place)
@@ -430,6 +455,7 @@ class Operations:
         return record(life.run, Wanted(key, "rollback", name, None, None, codec), lambda: (text, keys))
 
     def _progress(self, done: float, total: float | None, message: str) -> None:
+        check_progress(done, total, message)
         note_progress(self._scope.life, self._scope.key, done, total, message)
 
 
@@ -443,18 +469,6 @@ def scope_function(func: Any, method: str) -> tuple[Any, str | None, str | None]
     if takes_context:
         return call, auto, unnamed
     return (lambda _context: call()), auto, unnamed
-
-
-def _listed(inputs: Iterable[Any]) -> list[Any]:
-    if isinstance(inputs, str | bytes) or not hasattr(inputs, "__iter__"):
-        raise ValidationError(f"map and parallel take a list, not {type(inputs).__name__}")
-    return list(inputs)
-
-
-def _item_run(func: Any, takes: int, items: list[Any], index: int) -> Callable[[Any], Any]:
-    """A map's function with its item: it takes the context and as many of item, index, inputs as it wants."""
-    rest = (items[index], index, items)[: max(1, takes - 1)]
-    return lambda context: func(context, *rest)
 
 
 def _look_inside(context: Operations, asked: ScopeWanted) -> Flow[Any]:

@@ -22,6 +22,7 @@ from stepwell.core import (
     try_signal,
     wait_signal,
 )
+from stepwell.durable._checks import is_encodable
 from stepwell.durable._codec import codec_for
 from stepwell.durable._duration import to_us
 from stepwell.durable._form import Form
@@ -137,10 +138,10 @@ def create_callback(
 
 
 def approve(
-    context: Operations, title: str, form: Any, who: Sequence[str], timeout: DurationLike | None, name: str | None
+    context: Operations, title: Any, form: Any, who: Sequence[str], timeout: DurationLike | None, name: str | None
 ) -> Flow[Any]:
     """Ask a person, and wait for the answer."""
-    if not title:
+    if not isinstance(title, str) or not title:
         raise ValidationError("approve needs a title: what is asked")
     asked = Form(title, form, (who,) if isinstance(who, str) else tuple(who))
     created = create_callback(context, name, CallbackConfig(timeout or 0), method="approve", form=asked)
@@ -214,7 +215,7 @@ def _function_name(context: Operations, function: Any, method: str) -> str:
     if isinstance(function, DurableFunction):
         context._scope.life.host.children.add(function)
         return function.name
-    if not isinstance(function, str) or not function:
+    if not isinstance(function, str) or not function or not is_encodable(function):
         raise ValidationError(f"context.{method} needs a durable function or the name of one, not {function!r}")
     return function
 

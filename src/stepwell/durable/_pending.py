@@ -240,6 +240,8 @@ def fan(
     from stepwell.durable._operations import scope_function
 
     runs = [scope_function(given, kind)[0] for given in functions]
+    for run in runs:
+        context._refuse_async(kind, run)
     key, _ = context._scope.begin(kind, None, kind)
     context._began(key, kind)
     config = ParallelConfig(completion_config=rule)

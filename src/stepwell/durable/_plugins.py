@@ -22,7 +22,7 @@ from stepwell.core import (
 from stepwell.durable._codec import shown_text
 from stepwell.durable._op_words import TYPES, is_operation, parent_key, status_of, time_of
 from stepwell.durable._plugin_list import HOOKS
-from stepwell.durable.lambda_service import InvocationStatus, OperationStatus
+from stepwell.durable.lambda_service import InvocationStatus, OperationStatus, OperationType
 from stepwell.durable.plugin import (
     InvocationEndInfo,
     InvocationInfo,
@@ -254,7 +254,7 @@ class PluginObserver(Observer):
             end_time=time_of(op.ended_at) if op.ended else None,
             result=self._text(op.payload, op.key) if op.status == "succeeded" else None,
             error=None if op.error is None else to_error_object(op.error),
-            attempt=op.attempt,
+            attempt=op.attempt if kind is OperationType.STEP else 0,
         )
 
     def _text(self, payload: Payload, key: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from stepwell.durable._checks import check_progress
 from stepwell.durable.types import OperationContext
 
 
@@ -83,7 +84,12 @@ class StepContext(_First, frozen=True, kw_only=True):
             self._port.heartbeat(details)
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Say how far the body has come: ``done`` of ``total``, or ``done`` as a fraction from 0 to 1."""
+        """Say how far the body has come: ``done`` of ``total``, or ``done`` as a fraction from 0 to 1.
+
+        Raises:
+            ValidationError: ``done`` or ``total`` is no number of 0 or more, or ``message`` no text.
+        """
+        check_progress(done, total, message)
         if self._port is not None:
             self._port.progress(done, total, message)
 

@@ -129,16 +129,19 @@ def step_wanted(  # the keywords of `step`
     life = context._scope.life
     settings = merged(config, keywords) if keywords else (config or DEFAULTS)
     codec = context._codec(settings.serdes, key)
+    where = settings.executor
+    if where is None and not is_async and not settings.transactional:
+        where = life.host.settings.get("executor")
     body = Body(
         bind_body(context, func, takes_context, settings.idempotency_key),
         codec,
         is_async=is_async,
         timeout=None if settings.timeout is None else to_seconds(settings.timeout),
         heartbeat_timeout=None if settings.heartbeat_timeout is None else to_seconds(settings.heartbeat_timeout),
-        executor=settings.executor,
+        executor=where,
         transactional=settings.transactional,
     )
-    if settings.executor is not None and settings.executor != "thread":
+    if where is not None and where != "thread":
         body.remote = remote(func, takes_context, settings.idempotency_key)
     if settings.transactional and (life.is_async or is_async):
         raise UsageError("transactional steps need a sync durable function and a sync body")

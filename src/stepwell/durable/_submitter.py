@@ -8,6 +8,7 @@ from stepwell.durable._bound import Binder, Bound, described, positional
 from stepwell.durable.config import CallbackConfig, StepConfig, WaitForCallbackConfig
 from stepwell.durable.types import WaitForCallbackContext
 from stepwell.errors import CallbackSubmitterError, StepError, ValidationError
+from stepwell.runtime._scope import part_name
 
 
 class Submitter:
@@ -80,7 +81,7 @@ class Submission:
 
 
 def _named(name: str | None, part: str) -> str | None:
-    return None if name is None else f"{name} {part}"
+    return None if name is None else part_name(name, f" {part}")
 
 
 def _of_callback(config: CallbackConfig) -> CallbackConfig:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepwell.core import jitter_fraction
+from stepwell.durable._checks import check_config
 from stepwell.durable.config import ChildConfig
 from stepwell.durable.retries import RetryDecision, WithRetryConfig, create_retry_strategy
 from stepwell.errors import ValidationError
+from stepwell.runtime._scope import checked_name, part_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +30,26 @@ def with_retry(
         name: of the child context; waits between attempts are called ``NAME-backoff-N``.
 
     Raises:
+        ValidationError: bad arguments; nothing was written.
         ChildContextError: the last failure, where the block is a child context; else the failure itself.
     """
+    if not hasattr(context, "_scope") or not callable(func):
+        raise ValidationError(f"with_retry needs a context and a function, not {context!r} and {func!r}")
+    check_config("with_retry", config, WithRetryConfig)
+    if name:
+        checked_name(name)
+    context._refuse_async("with_retry", func)
     settings: WithRetryConfig[Any] = config or WithRetryConfig()
     run = _async_block if context._scope.life.is_async else _block
     if not settings.wrap_with_run_in_child_context:
         return run(context, func, settings, name)
     child = settings.child_context_config or ChildConfig()
-    return context.run_in_child_context(lambda inner: run(inner, func, settings, name), name or "with_retry", child)
+
+    def block(inner: Any) -> Any:
+        return run(inner, func, settings, name)
+
+    block.__name__ = "with_retry"  # its label where it has no name
+    return context.run_in_child_context(block, name, child)
 
 
 def _delay(context: Operations, settings: WithRetryConfig[Any], error: Exception, attempt: int) -> Any:
@@ -53,7 +67,7 @@ def _delay(context: Operations, settings: WithRetryConfig[Any], error: Exception
 
 
 def _backoff(name: str | None, attempt: int) -> str | None:
-    return f"{name}-backoff-{attempt}" if name else None
+    return part_name(name, f"-backoff-{attempt}") if name else None
 
 
 def _block(context: Any, func: Callable[[Any, int], Any], settings: WithRetryConfig[Any], name: str | None) -> Any:
@@ -76,7 +90,8 @@ async def _async_block(
     while True:
         attempt += 1
         try:
-            return await func(context, attempt)
+            value = func(context, attempt)
+            return await value if hasattr(type(value), "__await__") else value
         except Exception as error:
             delay = _delay(context, settings, error, attempt)
             if delay is None:

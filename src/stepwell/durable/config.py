@@ -11,6 +11,7 @@ import msgspec
 from stepwell.durable._checks import (
     check_callable,
     check_count,
+    check_executor,
     check_member,
     check_number,
     check_serdes,
@@ -69,8 +70,6 @@ __all__ = [
     "complete_batch",
     "continue_batch",
 ]
-
-_EXECUTORS = ("thread", "process", "ray", "dask")
 
 
 class JitterStrategy(StrEnum):
@@ -151,8 +150,7 @@ class StepConfig(_StepFields, frozen=True, kw_only=True):
         check_strategy("undo_retry", self.undo_retry)
         if self.weight is not None:
             check_number("weight", self.weight, 0)
-        if isinstance(self.executor, str) and self.executor not in _EXECUTORS:
-            raise ValidationError(f"executor must be one of {', '.join(_EXECUTORS)}, not {self.executor!r}")
+        check_executor(self.executor)
         if not isinstance(self.transactional, bool | str) and not callable(self.transactional):
             raise ValidationError(f"transactional must be a bool, a URL or callable, not {self.transactional!r}")
         check_text("idempotency_key", self.idempotency_key)

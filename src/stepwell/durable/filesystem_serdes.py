@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from stepwell.durable._checks import check_callable, check_member, check_serdes
 from stepwell.durable.preview import PreviewConfig, build_preview
 from stepwell.durable.serdes import EXTENDED_TYPES_SERDES, SerDes, SerDesContext, deserialize, serialize
 from stepwell.errors import PayloadError, SerDesError, ValidationError
@@ -57,12 +58,22 @@ class FileSystemSerDesConfig(msgspec.Struct, frozen=True):
         generate_preview: what the record shows of a value in a file: a `PreviewConfig`, or a function of the value that
             gives something plain; default nothing.
         serdes: makes the text; default the library's format.
+
+    Raises:
+        ValidationError: a value is of another kind.
     """
 
     storage_mode: FileSystemSerDesMode = FileSystemSerDesMode.ALWAYS
     path_encoding: FileSystemPathEncoding = FileSystemPathEncoding.URI
     generate_preview: PreviewConfig | Callable[[Any], Any] | None = None
     serdes: SerDes[Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_member("storage_mode", self.storage_mode, FileSystemSerDesMode)
+        check_member("path_encoding", self.path_encoding, FileSystemPathEncoding)
+        if not isinstance(self.generate_preview, PreviewConfig):
+            check_callable("generate_preview", self.generate_preview)
+        check_serdes("serdes", self.serdes)
 
 
 class FileSystemSerDes(SerDes[T]):
@@ -79,6 +90,9 @@ class FileSystemSerDes(SerDes[T]):
     def __init__(self, base_path: str | os.PathLike[str], config: FileSystemSerDesConfig | None = None) -> None:
         if config is not None and not isinstance(config, FileSystemSerDesConfig):
             raise ValidationError(f"config of FileSystemSerDes is a FileSystemSerDesConfig, not {config!r}")
+        given: Any = base_path
+        if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+            raise ValidationError(f"base_path of FileSystemSerDes is a folder, not {given!r}")
         self.base_path = Path(base_path).expanduser().absolute()
         self.config = config or FileSystemSerDesConfig()
 

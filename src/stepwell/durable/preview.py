@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stepwell.durable._checks import check_count, check_member
 from stepwell.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ class PreviewField(msgspec.Struct, frozen=True):
     field: str
     match: FieldMatchMode = FieldMatchMode.NAME
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant. Raises ValidationError."""
+        check_member("match", self.match, FieldMatchMode)
+        if not isinstance(self.field, str):
+            raise ValidationError(f"field must be a text, not {self.field!r}")
+
     def matches(self, path: tuple[str, ...]) -> bool:
         """Whether it means the field at this path."""
         match self.match:
@@ -76,11 +83,17 @@ class PreviewConfig(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant. Raises ValidationError."""
-        if self.max_preview_bytes < 2:
-            raise ValidationError(f"max_preview_bytes: at least 2, not {self.max_preview_bytes}")
+        check_member("mode", self.mode, PreviewMode)
+        check_count("max_preview_bytes", self.max_preview_bytes, 2)
+        if not isinstance(self.mask_string, str):
+            raise ValidationError(f"mask_string must be a text, not {self.mask_string!r}")
         for what in ("include", "exclude", "mask"):
             given: Any = getattr(self, what)
-            if isinstance(given, str) or not all(isinstance(field, str | PreviewField) for field in given):
+            if (
+                isinstance(given, str)
+                or not isinstance(given, Iterable)
+                or not all(isinstance(field, str | PreviewField) for field in given)
+            ):
                 raise ValidationError(f"{what} is a list of field names and PreviewFields, not {given!r}")
 
 

@@ -13,11 +13,13 @@ from stepwell.durable._duration import to_duration
 from stepwell.durable._frozen import Frozen
 from stepwell.durable._retry_config import LinearRetryStrategyConfig, RetryDecision, RetryStrategyConfig
 from stepwell.durable.config import ChildConfig, JitterStrategy
+from stepwell.errors import ValidationError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from stepwell.durable._duration import DurationLike
+    from stepwell.durable._with_retry import with_retry
 
     T = TypeVar("T", default=Any)
 else:
@@ -35,10 +37,19 @@ __all__ = [
     "WithRetryConfig",
     "create_linear_retry_strategy",
     "create_retry_strategy",
+    "with_retry",
 ]
 
 RetryStrategy: TypeAlias = "Callable[[Exception, int], RetryDecision]"
 """A function of the error and of the attempts made so far, the first included."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "with_retry":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from stepwell.durable._with_retry import with_retry  # it needs the strategies of this module
+
+    return with_retry
 
 
 class _ExponentialStrategy(Frozen):
@@ -172,6 +183,8 @@ class Retry(Exponential):
         on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
     ) -> None:
         self.begin_exponential(attempts, to_duration(delay), to_duration(max_delay), factor, jitter)
+        if not isinstance(on, Iterable | type):
+            raise ValidationError(f"on must be a class or a list of classes, not {on!r}")
         classes = (on,) if isinstance(on, type) else tuple(on)
         check_classes("on", classes)
         self.fill(on=classes)

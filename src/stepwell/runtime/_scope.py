@@ -114,15 +114,12 @@ class Scope:
             NestedStepError: inside a step's body.
             UsageError: from a thread or task that the scope does not own.
             InvalidStateError: the scope has ended.
-            ValidationError: the name is too long or has control characters.
+            ValidationError: no operation can have this name.
         """
         self.check(method, name or default)
         life = self.life
         if name:
-            if len(name) > MAX_NAME or (not name.isprintable() and any(map(_is_control, name))):
-                message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
-                raise ValidationError(message)
-            key = self.key_of(label(name))
+            key = self.key_of(label(checked_name(name)))
         else:
             key, name = self.key_of(label(default)), None
         if life.asked is not None:
@@ -173,5 +170,26 @@ class Scope:
         return operation_id(self.real) if self.real else None
 
 
-def _is_control(character: str) -> bool:
-    return character < " " or "\x7f" <= character <= "\x9f"
+def checked_name(name: object) -> str:
+    """The name, if an operation can have it.
+
+    Raises:
+        ValidationError: it is no text, too long, or has characters that no name can have.
+    """
+    if not isinstance(name, str):
+        message = f"a name is a text, not {name!r}"
+        raise ValidationError(message)
+    if len(name) > MAX_NAME or (not name.isprintable() and any(map(_is_unfit, name))):
+        message = f"name {name[:40]!r}: at most {MAX_NAME} characters, none of them control characters"
+        raise ValidationError(message)
+    return name
+
+
+def part_name(name: str, part: str) -> str:
+    """The name of an operation that is a part of the one with this name: as much of it as there is room for."""
+    return f"{name[: MAX_NAME - len(part)]}{part}"
+
+
+def _is_unfit(character: str) -> bool:
+    """Control characters, and halves of surrogate pairs: no store can keep those as text."""
+    return character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff"
