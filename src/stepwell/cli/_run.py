@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stepwell.cli._errors import PARKED, say
-from stepwell.cli._live_bar import live_bar
+from stepwell.cli._live_bar import is_drawn, live_bar
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, print_pieces, stdout_apart
 from stepwell.cli._targets import register_app, target_function
@@ -262,9 +262,9 @@ def _say_rollback(engine: Engine, row: RunRow) -> None:
 
 @contextlib.contextmanager
 def _step_lines(*, as_json: bool) -> Iterator[None]:
-    """A line on stderr for each step of a pipeline that ends, where no bar is drawn."""
+    """A line on stderr for each step of a pipeline that ends, where no bars are drawn."""
     interpreter = sys.modules.get("stepwell.pipeline._interpreter")
-    if interpreter is None or as_json or sys.stderr.isatty():
+    if interpreter is None or as_json or is_drawn():
         yield
         return
 

@@ -18,6 +18,7 @@ from stepwell.runtime._values import text_of
 if TYPE_CHECKING:
     from stepwell.core import RunState
     from stepwell.journal import Note, RunRow, Store
+    from stepwell.pipeline._bars import Sight
 
 PAGE = 500
 
@@ -25,6 +26,13 @@ PAGE = 500
 def _book(store: Store, run: RunState) -> Book:
     reader: Any = Reader(store)
     return Book(run.ops, lambda op: text_of(reader, op.payload, op.key))
+
+
+def sight(store: Store, row: RunRow, since: int) -> Sight:
+    """What looks at it while it goes on. ``since``: see `Sight`."""
+    from stepwell.pipeline._bars import Sight
+
+    return Sight(store, row, since)
 
 
 def failed_keys(store: Store, run: RunState) -> list[str]:

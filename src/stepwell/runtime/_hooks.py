@@ -21,6 +21,8 @@ _DOORS = {"pipeline": "stepwell.pipeline._shown"}
 - ``run_object(store, row) -> dict``: the door's own keys in the one JSON object of a run.
 - ``lines(store, row, painted) -> Iterator[str]``: what `show` prints in place of the tree.
 - ``failed_keys(store, run) -> list[str]``: what failed and is on record as a value; made again by a retry.
+- ``sight(store, row, since)``: for a terminal; its ``look()`` gives ``name percent step step_percent undoing
+  seconds_left``, its ``events()`` the lines of what was said since then (microseconds) and not told yet.
 - ``log_objects(store, row, step) -> Iterator[dict]``: what `logs` prints.
 """
 
