@@ -11,9 +11,19 @@ from typing import Any
 import pytest
 
 from stepwell import Engine
+from stepwell.client import run_object
 from stepwell.errors import BadArguments, DuplicateRun, RunCancelled, RunFailed
 from stepwell.pipeline.context import RuntimeContext
-from stepwell.pipeline.steps import BaseStep, BaseStepContext, Orchestrator, Retry, StepFailed, StepRegistry, StepResult
+from stepwell.pipeline.steps import (
+    BaseStep,
+    BaseStepContext,
+    Orchestrator,
+    ParallelSteps,
+    Retry,
+    StepFailed,
+    StepRegistry,
+    StepResult,
+)
 from tests.pipeline.kit import Context, Pipeline, Step, events, raising, records
 
 
@@ -556,6 +566,36 @@ def test_steps_are_matched_by_name(engine: Engine) -> None:
     assert again.execute() == {"success": True, "steps_executed": 4, "steps_total": 4}
     assert (a.calls, b.calls, new.calls) == ([], [], ["execute"])
     assert again.context.seen == ["a", "b", "new", "last"]
+
+
+class Calm(Step):
+    """Leaves the context alone when it is executed."""
+
+    def execute(self, context: Context) -> StepResult:
+        return StepResult(data={"by": self.name}, rollback_data={"by": self.name})
+
+
+NAMES = ("undo", "can_skip", "failed", "once:x", "a/b#c", "g[0]", "ü")
+GROUPS = (None, "g", "undo", "can_skip")
+
+
+@pytest.mark.parametrize("name, group", [(name, group) for name in NAMES for group in GROUPS if name != group])
+def test_a_step_may_have_any_name(engine: Engine, name: str, group: str | None) -> None:
+    found = []
+    for _ in range(2):
+        steps = [Calm(name), Calm("z")]
+        made: list[BaseStep[Any]] = [*steps] if group is None else [ParallelSteps(group, steps)]
+        pipeline = Pipeline(engine, *made, Step("boom", do=raising(ValueError("no"))), run_id="named")
+        with pytest.raises(StepFailed, match="Step 'boom' failed: no"):
+            pipeline.execute()
+        found.append((pipeline.context.seen, result_of(pipeline)))
+    assert found[0] == found[1], "on record as it was"
+    assert found[0][0] == ["-boom", "-z", f"-{name}"]
+    shown = run_object(engine.store, engine.find("named"))
+    assert [(step["name"], step["status"]) for step in shown["steps"]] == [
+        (name, "succeeded"), ("z", "succeeded"), ("boom", "failed"),
+    ]  # fmt: skip
+    assert [step["step"] for step in shown["rollback"]] == ["boom", "z", name]
 
 
 def test_a_step_that_has_gone_cannot_be_rolled_back(engine: Engine) -> None:

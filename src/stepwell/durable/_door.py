@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell import serde
-from stepwell.core import Commit, Decode, Now, Recorded, StepWanted, Wanted, label, step
+from stepwell.core import Commit, Decode, Now, Recorded, StepWanted, Wanted, child_key, label, step
 from stepwell.durable._codec import codec_for
 from stepwell.durable._steps import Port, keep_lines
 from stepwell.errors import NonDeterminismError
@@ -285,7 +285,10 @@ class Door:
 
 def key_of(*names: str) -> str:
     """The key of something inside something, from their names."""
-    return "/".join(label(name) for name in names)
+    key = ""
+    for name in names:
+        key = child_key(key, label(name), 1)
+    return key
 
 
 def awaited(value: Any) -> Awaitable[Any] | None:

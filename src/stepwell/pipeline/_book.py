@@ -72,7 +72,7 @@ class Book:
         """Steps that have ended, in the order of the records; members of a group where the group began."""
         seen: set[str] = set()
         for op in list(self._ops.values()):
-            key = op.key.removesuffix(CAN_SKIP)
+            key = _owner(op)
             if key.startswith(UNDO) or key in seen:
                 continue
             if op.kind == "step" and "/" in key:
@@ -80,7 +80,7 @@ class Book:
             if op.kind == "map":
                 seen.add(key)
                 yield from self.members(key)
-            elif (op.kind == "step" or op.key.endswith(CAN_SKIP)) and "/" not in key:
+            elif (op.kind == "step" or key != op.key) and "/" not in key:
                 ended = self.ended(key)
                 if ended is not None:
                     seen.add(key)
@@ -90,7 +90,7 @@ class Book:
         """Members of a group that have ended, in the order of the records."""
         seen: set[str] = set()
         for op in list(self._ops.values()):
-            key = op.key.removesuffix(CAN_SKIP)
+            key = _owner(op)
             if key.startswith(group + "/") and key.count("/") == group.count("/") + 1 and key not in seen:
                 ended = self.ended(key)
                 if ended is not None:
@@ -115,6 +115,11 @@ class Book:
                 parts = split(self._text(op))
                 key = op.key.removeprefix(UNDO)
                 yield key, op.name or self._name(key), serde.decode(parts["error"]), split(parts["fields"])
+
+
+def _owner(op: Op) -> str:
+    """The key of the step that this is about: its own, or that of the step whose answer it is."""
+    return op.key.removesuffix(CAN_SKIP) if op.kind == "once" else op.key
 
 
 def given_up(op: Op) -> Ended:

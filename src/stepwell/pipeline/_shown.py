@@ -11,6 +11,7 @@ from stepwell import serde
 from stepwell.client._follow import Follower
 from stepwell.client._outcome import Reader
 from stepwell.client._views import iso
+from stepwell.durable._door import key_of
 from stepwell.pipeline._book import UNDO, Book
 from stepwell.pipeline._results import split
 from stepwell.runtime._values import text_of
@@ -42,16 +43,14 @@ def failed_keys(store: Store, run: RunState) -> list[str]:
 
 def planned(store: Store, run: RunState) -> list[tuple[str, str, float]]:
     """Key, name and weight of each step as the run was planned, members of groups in their place."""
-    from stepwell.core import label
-
     reader: Any = Reader(store)
     parts = split(text_of(reader, run.input, "input"))
     found: list[tuple[str, str, float]] = []
     for name, weight, *members in serde.decode_lenient(parts["plan"]):
         if members:
-            found += [(f"{label(name)}/{label(own)}", own, each) for own, each in members[0]]
+            found += [(key_of(name, own), own, each) for own, each in members[0]]
         else:
-            found.append((label(name), name, weight))
+            found.append((key_of(name), name, weight))
     return found
 
 
