@@ -12,14 +12,14 @@ from stepwell.client import _answers
 from stepwell.client._children import Children
 from stepwell.client._drive import Drive
 from stepwell.client._functions import Functions, load_target
-from stepwell.client._handle import RunHandle
+from stepwell.client._handle import SCRIPT_QUEUE, RunHandle
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
 from stepwell.client._outcome import blocked_error, outcome
 from stepwell.core import US
 from stepwell.durable._plugin_list import Plugins, checked
 from stepwell.durable._program import DurableProgram
-from stepwell.errors import DuplicateRun, StepwellError, UnknownRun, UsageError
+from stepwell.errors import BadArguments, DuplicateRun, StepwellError, UnknownRun, UsageError
 from stepwell.journal import NewRun, RunExists, RunFilter, SystemClock, open_store, store_url
 from stepwell.runtime import Host, current_life
 from stepwell.runtime._nobody import NoChildren
@@ -236,6 +236,9 @@ class Engine:
         function = self.functions.resolve(fn)
         run_id = checked_id(id) if id is not None else new_id()
         text = self._encode(function, {} if input is NONE else input)
+        if (queue or function.queue_of(text)) == SCRIPT_QUEUE:
+            message = f"no worker could take up a run of {function.name} with this input: its secrets are not recorded"
+            raise BadArguments(message, hint="give them as ${env:NAME}")
         try:
             self.host.begin_pending(self._new(function, run_id, text, tags, queue, held=False), text)
         except RunExists:
@@ -293,7 +296,7 @@ class Engine:
             function.door,
             blake2b(text.encode(), digest_size=16).digest(),
             at,
-            queue or function.queue,
+            queue or function.queue_of(text),
             (*function.tags, *tags),
             target_of(function),
             parent.run.id if parent is not None else None,

@@ -246,9 +246,8 @@ class RunHandle:
     def _refuse_script(self, row: RunRow) -> None:
         """Raise for runs that only their own script can go on with."""
         if row.queue == SCRIPT_QUEUE and row.status not in ENDED:
-            where = f"the script {row.target}" if row.target else "its script"
-            message = f"run {row.id} goes on when {where} is run again with the same run_id; nobody else continues it"
-            raise UsageError(message)
+            message, hint = of_door(row.door, "refusal")(self._engine.store, row)
+            raise UsageError(message, hint=hint)
 
     def resume(self, *, wait: bool = True, no_wait_parked: bool = False) -> Any:
         """Take the run up here and drive it to its end; also a blocked one. Returns its value."""

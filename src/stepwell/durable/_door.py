@@ -282,6 +282,10 @@ class Door:
         message = f"'{key}' was recorded as a {expected}; the code now has a {found} there"
         return self._life.diverge(NonDeterminismError(message, key=key, expected=expected, found=found))
 
+    def refused(self, message: str) -> NonDeterminismError:
+        """This process must not go on with the run: it is blocked, and nothing is undone."""
+        return self._life.diverge(NonDeterminismError(message))
+
 
 def key_of(*names: str) -> str:
     """The key of something inside something, from their names."""

@@ -82,6 +82,10 @@ class DurableFunction:
     def __repr__(self) -> str:
         return f"<DurableFunction {self.name}>"
 
+    def queue_of(self, text: str) -> str:
+        """The queue of a run with this encoded event, where its caller names none."""
+        return self.queue
+
     def invoke(self, event: Any, context: Any) -> Any:
         """Call the body with what its signature asks for. A coroutine for ``async def``."""
         if self._pass == "both":

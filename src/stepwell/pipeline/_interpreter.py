@@ -60,12 +60,14 @@ class Interpreter:
 
     def __init__(
         self, plan: Plan, context: BaseStepContext, callback: Callable[[int, int], Any] | None, memory: Memory,
-        handler: Operations,
+        handler: Operations, more: Callable[[Any], dict[str, Any]] | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.context = context
         self.callback = callback
         self.memory = memory
+        self.more = more
+        """What the summary has besides, from the context at the end."""
         self.door = Door(handler)
         self.book = Book(self.door.ops, self.door.text)
         self.progress = Progress([unit.weight for unit in plan.units])
@@ -93,8 +95,9 @@ class Interpreter:
                 await self._steps(event)
             finally:
                 self.notes.flush()
+            more = {} if self.more is None or door.only_looks else self.more(self.context)
         summary = {"success": True, "steps_executed": self.executed, "steps_total": len(self.plan.units)}
-        return serde.encode(summary)
+        return serde.encode(summary | more)
 
     async def _steps(self, event: str) -> None:
         restored = self._load(event)

@@ -9,7 +9,7 @@ import msgspec
 
 from stepwell import serde
 from stepwell.client._follow import Follower
-from stepwell.client._outcome import Reader
+from stepwell.client._outcome import Reader, state_of
 from stepwell.client._views import iso
 from stepwell.durable._door import key_of
 from stepwell.pipeline._book import UNDO, Book
@@ -29,6 +29,24 @@ def _book(store: Store, run: RunState) -> Book:
     return Book(run.ops, lambda op: text_of(reader, op.payload, op.key))
 
 
+def refusal(store: Store, row: RunRow) -> tuple[str, str | None]:
+    """Why only the one who started this run goes on with it, and how."""
+    from stepwell.pipeline._target import unrecorded
+
+    places = unrecorded(_event(store, state_of(store, row)))
+    if places:
+        text = f"run {row.id} was given secrets that are not recorded ({', '.join(places)}); give them again"
+        return text, f"stepwell run {row.target} --id {row.id} --input …; as ${{env:NAME}} they need not be given again"
+    where = f"the script {row.target}" if row.target else "its script"
+    return f"run {row.id} goes on when {where} is run again with the same run_id; nobody else continues it", None
+
+
+def _event(store: Store, run: RunState) -> str:
+    reader: Any = Reader(store)
+    text: str = text_of(reader, run.input, "input")
+    return text
+
+
 def sight(store: Store, row: RunRow, since: int) -> Sight:
     """What looks at it while it goes on. ``since``: see `Sight`."""
     from stepwell.pipeline._bars import Sight
@@ -43,8 +61,7 @@ def failed_keys(store: Store, run: RunState) -> list[str]:
 
 def planned(store: Store, run: RunState) -> list[tuple[str, str, float]]:
     """Key, name and weight of each step as the run was planned, members of groups in their place."""
-    reader: Any = Reader(store)
-    parts = split(text_of(reader, run.input, "input"))
+    parts = split(_event(store, run))
     found: list[tuple[str, str, float]] = []
     for name, weight, *members in serde.decode_lenient(parts["plan"]):
         if members:
@@ -56,10 +73,9 @@ def planned(store: Store, run: RunState) -> list[tuple[str, str, float]]:
 
 def run_object(store: Store, row: RunRow) -> dict[str, Any]:
     """What a pipeline adds to the one JSON object of its run."""
-    reader: Any = Reader(store)
     run = Follower(store, row.id, row.rid).look()
     book, plan = _book(store, run), planned(store, run)
-    shown = msgspec.json.decode(split(text_of(reader, run.input, "input"))["input"])
+    shown = msgspec.json.decode(split(_event(store, run))["input"])
     return {
         "input": shown,
         "steps": [step_object(book, run, *step) for step in plan],

@@ -23,6 +23,7 @@ _DOORS = {"pipeline": "stepwell.pipeline._shown"}
 - ``failed_keys(store, run) -> list[str]``: what failed and is on record as a value; made again by a retry.
 - ``sight(store, row, since)``: for a terminal; its ``look()`` gives ``name percent step step_percent undoing
   seconds_left``, its ``events()`` the lines of what was said since then (microseconds) and not told yet.
+- ``refusal(store, row) -> (text, hint)``: why nobody but the one who started this run goes on with it.
 - ``log_objects(store, row, step) -> Iterator[dict]``: what `logs` prints.
 """
 
