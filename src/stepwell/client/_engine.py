@@ -364,7 +364,9 @@ class Engine:
     def result(self, row: RunRow) -> Any:
         """The value of an ended run; raises as it ended."""
         function = self.functions.get(row.function)
-        serdes = (function.serdes if function is not None else None) or self._settings.get("serdes")
+        if function is not None:
+            return outcome(self.store, row, codec=function.codec_of(self._settings, ""))
+        serdes = self._settings.get("serdes") if row.door == "durable" else None
         if serdes is None:
             return outcome(self.store, row)
         from stepwell.durable._codec import codec_for
