@@ -104,7 +104,9 @@ class Shell:
 
     def holds(self, text: str) -> list[str]:
         """Files that have the text in them."""
-        return [path.name for path in self.folder.glob("s.db*") if path.is_file() and text.encode() in path.read_bytes()]
+        return [
+            path.name for path in self.folder.glob("s.db*") if path.is_file() and text.encode() in path.read_bytes()
+        ]
 
 
 @pytest.fixture
