@@ -12,10 +12,11 @@ from stepwell.client import _answers
 from stepwell.client._children import Children
 from stepwell.client._drive import Drive
 from stepwell.client._functions import Functions, load_target
-from stepwell.client._handle import SCRIPT_QUEUE, RunHandle
+from stepwell.client._handle import RunHandle
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
 from stepwell.client._outcome import blocked_error, outcome
+from stepwell.client._retry import SCRIPT_QUEUE
 from stepwell.core import US
 from stepwell.durable._plugin_list import Plugins, checked
 from stepwell.durable._program import DurableProgram

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stepwell import serde
-from stepwell.client._handle import SCRIPT_QUEUE
+from stepwell.client._retry import SCRIPT_QUEUE
 from stepwell.core import RunSucceeded
 from stepwell.durable._door import Door
 from stepwell.errors import UsageError

@@ -12,7 +12,6 @@ from stepwell.client._follow import Follower
 from stepwell.client._outcome import Reader
 from stepwell.client._views import eta
 from stepwell.pipeline._book import UNDO, Book
-from stepwell.pipeline._results import split
 from stepwell.pipeline._shown import planned
 from stepwell.runtime._values import text_of
 
@@ -65,7 +64,7 @@ class Sight:
         self._unsaid: dict[str, float] = {}
         """By step, the fraction that it said to have done; and that its rollback said to have undone."""
         self._ended: dict[str, bool] = {}
-        """By key, whether the step ended well; decoded once."""
+        """By key, whether the step ended well; read once."""
 
     def look(self) -> Picture:
         """How far the run is now."""
@@ -115,12 +114,9 @@ class Sight:
     def _level(self, run: RunState, unit: Unit) -> float:
         """The part of the step that is done, 0 to 1."""
         if unit.key not in self._ended:
-            book = Book(run.ops, self._text)
-            op = run.ops.get(unit.key)
-            if book.skipped(unit.key) is not None:
-                self._ended[unit.key] = True
-            elif op is not None and op.ended:
-                self._ended[unit.key] = op.status == "succeeded" and split(self._text(op))["success"] == "true"
+            ended = Book(run.ops, self._text).ended(unit.key)
+            if ended is not None:
+                self._ended[unit.key] = ended.result.success
         return 1.0 if self._ended.get(unit.key) else self._said.get(unit.name, 0.0)
 
     def _text(self, op: Op) -> str:

@@ -57,9 +57,15 @@ class Book:
         op = self._ops.get(key)
         if op is None or not op.ended or op.kind != "step":
             return None
-        ended = read(self._text(op)) if op.status == "succeeded" else given_up(op)
+        ended = self._read(op) if op.status == "succeeded" else given_up(op)
         self.mark(key, ended)
         return ended
+
+    def _read(self, op: Op) -> Ended:
+        text = self._text(op)
+        if text == "null":  # a person has taken it as finished
+            return Ended(StepResult(skipped=True, timestamp=datetime.fromtimestamp(op.ended_at / 1e6, UTC)))
+        return read(text)
 
     def mark(self, key: str, ended: Ended) -> None:
         """The failure that came after the step itself had succeeded, if there was one (of its callback, or restore)."""

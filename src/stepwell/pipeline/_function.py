@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stepwell import serde
-from stepwell.client._handle import SCRIPT_QUEUE
+from stepwell.client._retry import SCRIPT_QUEUE
 from stepwell.durable._door import at_once
 from stepwell.durable._function import DurableFunction
 from stepwell.durable.serdes import PassThroughSerDes

@@ -13,6 +13,7 @@ from stepwell import serde
 from stepwell.durable._door import Door, at_once, value_of
 from stepwell.durable.config import CompletionConfig, MapConfig, NestingType
 from stepwell.errors import StepError
+from stepwell.pipeline._again import DECISIONS
 from stepwell.pipeline._attempt import Undoing, Work, linked, undone
 from stepwell.pipeline._book import CAN_SKIP, FAILED, Book, in_member_order, merged
 from stepwell.pipeline._fields import Fields, secrets, strangers
@@ -298,19 +299,27 @@ class Interpreter:
 
     async def _skip(self, unit: Unit, fields: Fields, branch: Operations) -> Ended | None:
         """The end of a step that is skipped, or whose ``can_skip`` raised; None where it is to be executed."""
-        if not unit.overrides("can_skip"):
-            return None
         key = unit.key + CAN_SKIP
         told = self.book.value(key)
         if told is None:
+            decided = self._decided(unit)
+            if decided is None and not unit.overrides("can_skip"):
+                return None
             branch._scope.check("step", unit.name)
-            told = await self._ask(unit, fields)
+            told = decided or await self._ask(unit, fields)
             told = await value_of(self.door.record(key, told, branch))
         self.door.asked(key)
         if "error" in told:
             result = StepResult(success=False, error=told["error"], timestamp=told["timestamp"])
             return Ended(result, self.memory.causes.get(unit.key, told.get("cause")))
         return Ended(StepResult(skipped=True, timestamp=told["timestamp"])) if told["skip"] else None
+
+    def _decided(self, unit: Unit) -> dict[str, Any] | None:
+        """What a person has decided about a step that has not begun, the last time."""
+        told = [told for told in self.door.heard(DECISIONS) if told["step"] == unit.key]
+        if not told or unit.key in self.door.ops:
+            return None
+        return {"skip": told[-1]["do"] == "skip", "timestamp": StepResult().timestamp}
 
     async def _ask(self, unit: Unit, fields: Fields) -> dict[str, Any]:
         told: dict[str, Any] = {"skip": False, "timestamp": StepResult().timestamp}

@@ -54,11 +54,6 @@ def sight(store: Store, row: RunRow, since: int) -> Sight:
     return Sight(store, row, since)
 
 
-def failed_keys(store: Store, run: RunState) -> list[str]:
-    """Keys of the steps that failed: they are on record as values, and are to be made again when a run is retried."""
-    return [entry.key for entry in _book(store, run).entries() if not entry.ended.result.success]
-
-
 def planned(store: Store, run: RunState) -> list[tuple[str, str, float]]:
     """Key, name and weight of each step as the run was planned, members of groups in their place."""
     parts = split(_event(store, run))
@@ -101,7 +96,8 @@ def step_object(book: Book, run: RunState, key: str, name: str, weight: float) -
     op, ended = run.ops.get(key), book.ended(key)
     attempts = op.attempt if op is not None else 0
     if ended is None:
-        status = "running" if op is not None and attempts and run.end is None else "pending"
+        open_ = op is not None and op.status in ("started", "planned") and run.end is None
+        status = "running" if open_ else "pending"
         return {"name": name, "status": status, "weight": weight, "attempts": attempts, "data": None, "error": None}
     result = ended.result
     status = "skipped" if result.skipped else "succeeded" if result.success else "failed"
