@@ -39,6 +39,13 @@ class Skipped(Step):
         return self.answer
 
 
+@dataclass
+class Wide(Context):
+    """With a field for anything."""
+
+    handle_of: Any = None
+
+
 def result_of(pipeline: Pipeline) -> list[tuple[bool, bool, str | None]]:
     return [(r.success, r.skipped, r.error) for r in pipeline.context.step_results]
 
@@ -315,6 +322,37 @@ def test_only_changed_fields_are_written(engine: Engine) -> None:
     found = [r["payload"] for r in records(engine, pipeline.made.run_id) if r["record"] == "StepSucceeded"]
     assert '"fields"' not in found[0]
     assert '"fields":{"seen":["b"],"number":1}' in found[1]
+
+
+def test_a_field_that_comes_back_to_an_earlier_object_is_written_again(engine: Engine) -> None:
+    """Fields whose objects cannot change are told apart by identity: what came between must not be forgotten."""
+    for first in ("a text that is an object of its own", ("a tuple", (1, frozenset({2})))):
+        values: list[Any] = [[1], first, ([],), first]
+
+        def change(context: Context) -> StepResult:
+            context.handle_of = values.pop(0)  # type: ignore[attr-defined]  # noqa: B023
+            return StepResult()
+
+        steps = [Step(name, do=change) for name in "abcd"]
+        context = Wide(RuntimeContext(), handle_of=first)
+        pipeline = Pipeline(engine, *steps, context=context)
+        pipeline.execute()
+        found = [r["payload"] for r in records(engine, pipeline.made.run_id) if r["record"] == "StepSucceeded"]
+        assert ['"handle_of"' in text for text in found] == [True] * 4
+
+
+def test_a_list_inside_a_tuple_is_looked_at(engine: Engine) -> None:
+    context = Wide(RuntimeContext(), handle_of=([1], "x"))
+
+    def change(context: Context) -> StepResult:
+        context.handle_of[0].append(2)  # type: ignore[attr-defined]
+        return StepResult()
+
+    pipeline = Pipeline(engine, Step("a"), Step("b", do=change), context=context, run_id="wide")
+    pipeline.execute()
+    again = Pipeline(engine, Step("a"), Step("b"), context=Wide(RuntimeContext()), run_id="wide")
+    again.execute()
+    assert again.context.handle_of == ([1, 2], "x")
 
 
 def test_a_secret_is_nowhere(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:

@@ -95,7 +95,7 @@ class Interpreter:
             try:
                 await self._steps(event)
             finally:
-                self.notes.flush()
+                self.notes.flush(whole=True)
             more = {} if self.more is None or door.only_looks else self.more(self.context)
         summary = {"success": True, "steps_executed": self.executed, "steps_total": len(self.plan.units)}
         return serde.encode(summary | more)
