@@ -355,7 +355,7 @@ def test_a_list_inside_a_tuple_is_looked_at(engine: Engine) -> None:
     assert again.context.handle_of == ([1, 2], "x")
 
 
-def test_a_secret_is_nowhere(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_point_9_a_secret_is_nowhere(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     canary = "canary-0123456789"
 
     def leak(context: Rich) -> StepResult:
@@ -429,7 +429,7 @@ def test_the_latest_of_bars_and_metrics_is_kept(engine: Engine) -> None:
     assert len(bars) < 50
 
 
-def test_a_thousand_empty_steps_are_a_record_each(engine: Engine) -> None:
+def test_point_10_a_thousand_empty_steps_are_a_record_each(engine: Engine) -> None:
     class Empty(BaseStep[Context]):
         name = ""
         progress_weight = 1.0

@@ -38,7 +38,7 @@ def sent(tmp_path: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("kill", MOMENTS)
-def test_a_killed_upload_goes_on(kill: str, source: Path, tmp_path: Path) -> None:
+def test_point_7_a_killed_upload_goes_on(kill: str, source: Path, tmp_path: Path) -> None:
     """§11.7, with a real process: what is on record is not sent again; what was cut off is, and only that."""
     moment, number = kill.split(":")
     assert start(tmp_path, kill).returncode == -signal.SIGKILL
