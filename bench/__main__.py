@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import _datasets, _limits, _many, _memory, _peer, _profile, _queue, _work
+from bench import _datasets, _limits, _many, _memory, _peer, _pipelines, _profile, _queue, _work
 from bench._rows import Row, at_most, mark, rated, report, rows_table, sections, table
 from stepwell import Engine, __version__
 from tests.postgres_server import PostgresServer
@@ -23,7 +23,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 STORES = ("SQLite", "PostgreSQL")
 GOALS: dict[str, tuple[float | None, float | None]] = {
     "W1": (0.85, 0.85), "W2": (0.4, 0.35), "W2 with id": (0.3, 0.25), "W2c 50": (4, 2), "W2c 1,000": (None, None),
-    "W4 async": (8, 5), "W4 threads": (2, 2),
+    "W4 async": (8, 5), "W4 threads": (2, 2), "W8 pipeline": (0.7, 0.7),
 }  # fmt: skip
 WORK: dict[str, Callable[[Engine], float]] = {
     "W1": _work.w1,
@@ -33,6 +33,7 @@ WORK: dict[str, Callable[[Engine], float]] = {
     "W2c 1,000": lambda engine: _work.w2c(engine, 1000),
     "W4 async": lambda engine: _work.w4(engine, _work.map_async),
     "W4 threads": lambda engine: _work.w4(engine, _work.map_threads),
+    "W8 pipeline": _pipelines.empty_steps,
 }
 ROUNDS = 3
 FULL, SHORT = 1_000_000, 100_000
@@ -86,6 +87,16 @@ def start(folder: Path) -> list[Row]:
         at_most("W5 the same and a first run of one step", first, "ms", None),
         at_most("W5 `stepwell run` of one step, cold and whole", shell, "ms", 150),
     ]
+
+
+def fields() -> Iterator[Row]:
+    """W8: what a large field of a pipeline's context costs each step that leaves it alone."""
+    engine = Engine("memory://fields")
+    for kind, taken in _pipelines.large_fields(engine):
+        # Whether a list has changed is only known by looking at all of it: there is no goal that it could reach.
+        goal = None if "list" in kind else 1
+        yield at_most(f"W8 a step beside 10 MB that do not change: {kind}", taken, "ms", goal, 2)
+    engine.stop()
 
 
 def many(url: str, count: int, fill: Callable[[], None]) -> Iterator[tuple[str, str, str, str]]:
@@ -173,7 +184,7 @@ def measure(folder: Path, server: PostgresServer, stores: tuple[Store, ...], ste
     return {
         sqlite.name: [*told(sqlite.rows()), _memory.bytes_sqlite(folder)],
         postgres.name: [*told(postgres.rows()), _memory.bytes_postgres(server.database("w6"))],
-        "": [*told(start(folder)), *told(_memory.peaks(folder, steps))],
+        "": [*told(start(folder)), *told(_memory.peaks(folder, steps)), *told(fields())],
         "Datasets": list(told(_datasets.rows(folder / "datasets"))),
     }
 

@@ -89,10 +89,11 @@ class ResizeImages(BaseStep[ImageContext]):
 
     def rollback(self, context: ImageContext, result: StepResult) -> None:
         context.note("rollback resize_images")
-        # A step that failed half-way returned no list: then what is in the target and in the source was ours.
+        # A step that failed, or was cut off half-way, returned no list: then what it was to write was ours, and a part.
         for path in result.rollback_data.get("written", [Path(context.target) / p.name for p in context.found]):
             time.sleep(context.slow)
             Path(path).unlink(missing_ok=True)
+            Path(path).with_suffix(".part").unlink(missing_ok=True)
         context.resized.clear()
         context.note("rolled back resize_images")
 

@@ -264,6 +264,24 @@ def test_reopening_with_force_skip_and_set() -> None:
     assert run.ops["a"].status == "reopened"
 
 
+def test_what_is_asked_again_by_its_key_leaves_what_stands_in_it() -> None:
+    ended = (
+        ScopeStarted(1, "c", "child"), StepStarted(1, "c/a", 1, name="a"), Recorded(1, "c/a/part", "once", "1"),
+        StepSucceeded(1, "c/a", "1"), ScopeSucceeded(1, "c", None), RunFailed(2, ERROR),
+    )  # fmt: skip
+    run = after(*ended, Reopened(3, None, again=("c/a", "never was")))
+    assert {key: op.status for key, op in run.ops.items()} == {
+        "c": "reopened",
+        "c/a": "reopened",
+        "c/a/part": "succeeded",
+    }
+    assert run.ops["c/a"].base == 1
+    run = after(*ended, Reopened(3, None, force=("c/a",)))
+    assert run.ops["c/a/part"].status == "reopened", "unlike what is forced"
+    settled = after(*ended, Reopened(3, None, skip=("a",), again=("c/a",)))
+    assert settled.ops["c/a"].status == "succeeded", "what is taken as finished is not asked again"
+
+
 def test_a_callback_is_due_at_its_end_or_when_nothing_was_heard_for_too_long() -> None:
     run = RunState("r")
     fold(run, CallbackCreated(100, "k", "id", timeout_at=1000, heartbeat=50))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stepwell import Engine, NonDeterminismError, RunFailed, durable_execution
-from stepwell.client import Parked
+from stepwell.client import Parked, _handle
 from stepwell.client._drive import Drive
+from stepwell.client._retry import choice_of
 from stepwell.errors import RunHeld, UsageError
 from tests.durable.kit import NEVER, Once, Plug, nothing
 
@@ -105,7 +106,9 @@ def test_without_a_wait_it_ends_with_its_result(run: Run) -> None:
 
 
 @pytest.mark.parametrize("blocked", [False, True])
-def test_a_retry_that_comes_second_is_told_that_the_run_is_held(run: Run, other: Engine, blocked: bool) -> None:
+def test_a_retry_that_comes_second_is_told_that_the_run_is_held(
+    run: Run, other: Engine, blocked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside, leave = threading.Event(), threading.Event()
     first = Once(Plug() if blocked else ValueError("once"))
 
@@ -125,14 +128,16 @@ def test_a_retry_that_comes_second_is_told_that_the_run_is_held(run: Run, other:
             run(handler, id="r")
         code[0] = right
     late = run.engine.get_run("r")
-    check = late._check_retry
+    choose = choice_of
 
-    def overtaken(*args: Any, **given: Any) -> None:
-        check(*args, **given)
+    def overtaken(*args: Any) -> Any:
+        monkeypatch.setattr(_handle, "choice_of", choose)
+        choice = choose(*args)
         other.get_run("r").retry(wait=False)
         assert inside.wait(20)
+        return choice
 
-    late._check_retry = overtaken  # type: ignore[method-assign]
+    monkeypatch.setattr(_handle, "choice_of", overtaken)
     with pytest.raises(RunHeld) as held:
         late.retry()
     assert held.value.exit_code == 4

@@ -154,7 +154,7 @@ def journal(engine: Engine, run_id: str | None) -> list[Any]:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_sync_async_and_resumed_runs_leave_equal_records(engine: Engine, fails: bool) -> None:
+def test_point_4_sync_async_and_resumed_runs_leave_equal_records(engine: Engine, fails: bool) -> None:
     journals = []
     for is_async in (False, True):
         pipeline = Pipeline(engine, *steps_of_every_kind(fails=fails))

@@ -171,7 +171,10 @@ def test_a_worker_takes_up_what_a_killed_process_left(shell: Shell) -> None:
     "target, text",
     [
         ("app.py:wrong", "app:wrong must return an Orchestrator or (registry, context), got int"),
-        ("app.py:three", "app.py:three is a int, no durable function and no function that builds a pipeline"),
+        (
+            "app.py:three",
+            "app.py:three is a int, no durable function, no action and no function that builds a pipeline",
+        ),
         ("app.py:build", "missing a required argument: 'folder'"),
     ],
 )

@@ -121,7 +121,7 @@ def killed_and_again(stage: Stage, steps: list[str], die: str) -> dict[str, Any]
         ("after RunSucceeded", "s1 s2 s3", "s1 s2 s3", "s1 s2 s3", [100]),
     ],
 )
-def test_a_run_that_was_killed_goes_on_where_it_stood(
+def test_point_3_a_run_that_was_killed_goes_on_where_it_stood(
     stage: Stage, die: str, can_skip: str, executed: str, parts: str, percents: list[int]
 ) -> None:
     found = killed_and_again(stage, GOOD, die)
@@ -147,7 +147,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(
         ("after RunFailed", "s1 s2 s3", "s3: s2:s2 s1:s1"),
     ],
 )
-def test_a_rollback_that_was_killed_goes_on_where_it_stood(
+def test_point_3_a_rollback_that_was_killed_goes_on_where_it_stood(
     stage: Stage, die: str, executed: str, rolled_back: str
 ) -> None:
     found = killed_and_again(stage, BAD, die)
@@ -160,7 +160,20 @@ def test_a_rollback_that_was_killed_goes_on_where_it_stood(
     assert found["where"] == {}
 
 
-def test_attempts_are_counted_on_after_a_kill_in_the_wait_for_the_next_one(stage: Stage) -> None:
+def test_a_rollback_may_be_killed_in_each_of_its_steps(stage: Stage) -> None:
+    for place in ("rollback s3:None", "rolled_back s3", "rollback s2:s2", "rolled_back s2", "rolled_back s1"):
+        assert stage.play(BAD, place) is None
+        Path(f"{stage.ledger}.died").unlink()
+    found, expected = stage.play(BAD), calm(tuple(BAD))
+    assert found is not None
+    assert expected is not None
+    assert lasting(found) == lasting(expected)
+    assert stage.lines("execute") == ["s1", "s2", "s3"]
+    assert stage.lines("rollback") == [*["s3:None"] * 3, *["s2:s2"] * 3, *["s1:s1"] * 2]
+    stage.sound()
+
+
+def test_point_3_attempts_are_counted_on_after_a_kill_in_the_wait_for_the_next_one(stage: Stage) -> None:
     found = killed_and_again(stage, ["step:s1", "flaky:s2", "step:s3"], "after StepRetryPlanned s2")
     assert stage.lines("attempt") == ["1", "2"]
     assert stage.lines("execute") == ["s1", "s2", "s2", "s3"]

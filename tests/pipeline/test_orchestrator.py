@@ -11,9 +11,19 @@ from typing import Any
 import pytest
 
 from stepwell import Engine
+from stepwell.client import run_object
 from stepwell.errors import BadArguments, DuplicateRun, RunCancelled, RunFailed
 from stepwell.pipeline.context import RuntimeContext
-from stepwell.pipeline.steps import BaseStep, BaseStepContext, Orchestrator, Retry, StepFailed, StepRegistry, StepResult
+from stepwell.pipeline.steps import (
+    BaseStep,
+    BaseStepContext,
+    Orchestrator,
+    ParallelSteps,
+    Retry,
+    StepFailed,
+    StepRegistry,
+    StepResult,
+)
 from tests.pipeline.kit import Context, Pipeline, Step, events, raising, records
 
 
@@ -27,6 +37,13 @@ class Skipped(Step):
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+
+@dataclass
+class Wide(Context):
+    """With a field for anything."""
+
+    handle_of: Any = None
 
 
 def result_of(pipeline: Pipeline) -> list[tuple[bool, bool, str | None]]:
@@ -307,7 +324,38 @@ def test_only_changed_fields_are_written(engine: Engine) -> None:
     assert '"fields":{"seen":["b"],"number":1}' in found[1]
 
 
-def test_a_secret_is_nowhere(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_field_that_comes_back_to_an_earlier_object_is_written_again(engine: Engine) -> None:
+    """Fields whose objects cannot change are told apart by identity: what came between must not be forgotten."""
+    for first in ("a text that is an object of its own", ("a tuple", (1, frozenset({2})))):
+        values: list[Any] = [[1], first, ([],), first]
+
+        def change(context: Context) -> StepResult:
+            context.handle_of = values.pop(0)  # type: ignore[attr-defined]  # noqa: B023
+            return StepResult()
+
+        steps = [Step(name, do=change) for name in "abcd"]
+        context = Wide(RuntimeContext(), handle_of=first)
+        pipeline = Pipeline(engine, *steps, context=context)
+        pipeline.execute()
+        found = [r["payload"] for r in records(engine, pipeline.made.run_id) if r["record"] == "StepSucceeded"]
+        assert ['"handle_of"' in text for text in found] == [True] * 4
+
+
+def test_a_list_inside_a_tuple_is_looked_at(engine: Engine) -> None:
+    context = Wide(RuntimeContext(), handle_of=([1], "x"))
+
+    def change(context: Context) -> StepResult:
+        context.handle_of[0].append(2)  # type: ignore[attr-defined]
+        return StepResult()
+
+    pipeline = Pipeline(engine, Step("a"), Step("b", do=change), context=context, run_id="wide")
+    pipeline.execute()
+    again = Pipeline(engine, Step("a"), Step("b"), context=Wide(RuntimeContext()), run_id="wide")
+    again.execute()
+    assert again.context.handle_of == ([1, 2], "x")
+
+
+def test_point_9_a_secret_is_nowhere(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     canary = "canary-0123456789"
 
     def leak(context: Rich) -> StepResult:
@@ -381,7 +429,7 @@ def test_the_latest_of_bars_and_metrics_is_kept(engine: Engine) -> None:
     assert len(bars) < 50
 
 
-def test_a_thousand_empty_steps_are_a_record_each(engine: Engine) -> None:
+def test_point_10_a_thousand_empty_steps_are_a_record_each(engine: Engine) -> None:
     class Empty(BaseStep[Context]):
         name = ""
         progress_weight = 1.0
@@ -556,6 +604,36 @@ def test_steps_are_matched_by_name(engine: Engine) -> None:
     assert again.execute() == {"success": True, "steps_executed": 4, "steps_total": 4}
     assert (a.calls, b.calls, new.calls) == ([], [], ["execute"])
     assert again.context.seen == ["a", "b", "new", "last"]
+
+
+class Calm(Step):
+    """Leaves the context alone when it is executed."""
+
+    def execute(self, context: Context) -> StepResult:
+        return StepResult(data={"by": self.name}, rollback_data={"by": self.name})
+
+
+NAMES = ("undo", "can_skip", "failed", "once:x", "a/b#c", "g[0]", "ü")
+GROUPS = (None, "g", "undo", "can_skip")
+
+
+@pytest.mark.parametrize("name, group", [(name, group) for name in NAMES for group in GROUPS if name != group])
+def test_a_step_may_have_any_name(engine: Engine, name: str, group: str | None) -> None:
+    found = []
+    for _ in range(2):
+        steps = [Calm(name), Calm("z")]
+        made: list[BaseStep[Any]] = [*steps] if group is None else [ParallelSteps(group, steps)]
+        pipeline = Pipeline(engine, *made, Step("boom", do=raising(ValueError("no"))), run_id="named")
+        with pytest.raises(StepFailed, match="Step 'boom' failed: no"):
+            pipeline.execute()
+        found.append((pipeline.context.seen, result_of(pipeline)))
+    assert found[0] == found[1], "on record as it was"
+    assert found[0][0] == ["-boom", "-z", f"-{name}"]
+    shown = run_object(engine.store, engine.find("named"))
+    assert [(step["name"], step["status"]) for step in shown["steps"]] == [
+        (name, "succeeded"), ("z", "succeeded"), ("boom", "failed"),
+    ]  # fmt: skip
+    assert [step["step"] for step in shown["rollback"]] == ["boom", "z", name]
 
 
 def test_a_step_that_has_gone_cannot_be_rolled_back(engine: Engine) -> None:

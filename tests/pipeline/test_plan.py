@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.pipeline._plan import Progress
+from stepwell.pipeline._plan import ExactSum, Progress
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,11 @@ def test_it_never_decreases_and_ends_with_a_hundred(weights: list[float]) -> Non
     assert numbers == sorted(numbers)
     assert numbers[-1] == 100
     assert numbers[0] >= 0
+
+
+@given(st.lists(st.floats(0, 1e300), max_size=60))
+def test_the_sum_is_the_one_that_is_rounded_once(numbers: list[float]) -> None:
+    added = ExactSum()
+    for count, number in enumerate(numbers):
+        added.add(number)
+        assert added.value == math.fsum(numbers[: count + 1])

@@ -225,13 +225,13 @@ def test_what_a_validator_may_say(answer: Any, error: str | None) -> None:
     )
 
 
-def test_wrappers_have_the_names_that_are_printed() -> None:
+def test_point_1_wrappers_have_the_names_that_are_printed() -> None:
     step = LoggingStep(TimingStep(ResizeImagesStep()))
     assert (step.name, step.progress_weight) == ("logged_timed_resize_images", 0.7)
     assert isinstance(step.step, TimingStep)
 
 
-def test_a_context_with_a_field_without_default(engine: Engine) -> None:
+def test_point_1_a_context_with_a_field_without_default(engine: Engine) -> None:
     @dataclass
     class GoodContext(BaseStepContext):
         config_path: str
@@ -253,7 +253,7 @@ def test_a_context_with_a_field_without_default(engine: Engine) -> None:
     assert context.results == ["a.yaml"]
 
 
-def test_the_printed_calls_of_the_registry(engine: Engine) -> None:
+def test_point_1_the_printed_calls_of_the_registry(engine: Engine) -> None:
     class Named(BaseStep[Any]):
         progress_weight = 0.1
         name = ""

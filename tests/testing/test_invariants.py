@@ -159,6 +159,7 @@ FINE: dict[str, tuple[AnyRecord, ...]] = {
         scope("s"), *step("s/a"), close("s"), OK, reopened(force=("s",)), life(2, "retry"), scope("s"),
         begin("s/a", 2), done("s/a"), close("s"), OK,
     ),
+    "asked again by key": (*step("a"), FAILED, reopened(again=("a",)), life(2, "retry"), begin("a", 2), done("a"), OK),
     "skipped": (begin("a"), fail("a"), FAILED, reopened(skip=("a",)), life(2, "retry"), *step("b"), OK),
     "blocked and resumed": (begin("a"), RunBlocked(T, "code-changed"), life(2, "resume"), done("a"), OK),
 }  # fmt: skip
@@ -194,6 +195,9 @@ BROKEN: dict[str, tuple[str, str, tuple[AnyRecord, ...]]] = {
     "a scope begins after its end": ("P1", "s", (scope("s"), close("s"), scope("s"))),
     "a scope ends twice": ("P1", "s", (scope("s"), close("s"), ScopeFailed(T, "s", BOOM))),
     "reopened, but not forced": ("P1", "a", (*step("a"), FAILED, reopened(), life(2), begin("a", 2))),
+    "another one is asked again": (
+        "P1", "a", (*step("a"), *step("b"), FAILED, reopened(again=("b",)), life(2), begin("a", 2)),
+    ),
     "another one is forced": ("P1", "a", (*step("a"), *step("b"), FAILED, reopened(force=("b",)), life(2), begin("a", 2))),
     "skipped, yet it begins": ("P1", "a", (begin("a"), fail("a"), FAILED, reopened(skip=("a",)), life(2), begin("a", 2))),
     "set, yet it begins": ("P1", "a", (begin("a"), fail("a"), FAILED, reopened(set=(("a", "1"),)), life(2), begin("a", 2))),

@@ -102,13 +102,16 @@ def resume(run_id: str, app: str | None, **options: Any) -> int:
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--force", multiple=True, metavar="STEP", help="Run this finished step again.")
-@click.option("--skip", multiple=True, metavar="STEP", help="Take this step as finished with null.")
+@click.option(
+    "--skip", multiple=True, metavar="STEP", help="Take this step as finished with null; in a pipeline, as skipped."
+)
 @click.option("--set", "values", multiple=True, metavar="STEP=JSON", help="Take this step as finished with a value.")
 @_json
 @_dry
 @_store
 def retry(run_id: str, **options: Any) -> int:
-    """Give the failed operations of a run new attempts; finished ones stay.
+    """Give the failed operations of a run new attempts; finished ones stay. A pipeline that was rolled back is done
+    anew, by a new run.
 
     \b
     Example:
@@ -117,6 +120,42 @@ def retry(run_id: str, **options: Any) -> int:
     from stepwell.cli._run import retry as again
 
     return again(run_id, options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("step", metavar="STEP")
+@_json
+@_dry
+@_store
+def skip(run_id: str, step: str, **options: Any) -> int:
+    """Let a step of a pipeline that has not begun end as skipped.
+
+    \b
+    Example:
+      stepwell skip photos report
+    """
+    from stepwell.cli._run import decide
+
+    return decide(run_id, step, "skip", options)
+
+
+@stepwell.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("step", metavar="STEP")
+@_json
+@_dry
+@_store
+def force(run_id: str, step: str, **options: Any) -> int:
+    """Let a step of a pipeline that has not begun be executed, also if it would skip itself.
+
+    \b
+    Example:
+      stepwell force photos report
+    """
+    from stepwell.cli._run import decide
+
+    return decide(run_id, step, "force", options)
 
 
 @stepwell.command()
@@ -199,7 +238,7 @@ def approve(run_id: str, name: str | None, **options: Any) -> int:
 @stepwell.command()
 @click.argument("run_id", metavar="RUN")
 @click.option("--to", metavar="FILE.py:FUNCTION", help="Run this function; default the run's own.")
-@click.option("--at", metavar="STEP", help="Take over only what was begun before this operation.")
+@click.option("--at", "--from", "at", metavar="STEP", help="Take over only what was begun before this operation.")
 @click.option("--id", "new_id", help="Id of the new run.")
 @_json
 @_dry

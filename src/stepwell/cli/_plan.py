@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def plan(target: str, text: str | None, *, as_json: bool) -> int:
     """Print it. Raises `BadArguments` if the target is no pipeline."""
-    from stepwell.pipeline._target import BuiltPipeline
+    from stepwell.pipeline._target import Target
 
     function = target_function(target)
-    if not isinstance(function, BuiltPipeline):
+    if not isinstance(function, Target):
         message = f"{target} is no pipeline: only those have a plan"
         raise BadArguments(message)
     steps = list(_flat(function.plan({} if text is None else read_input(text))))

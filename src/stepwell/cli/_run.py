@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stepwell.cli._errors import PARKED, say
-from stepwell.cli._live_bar import live_bar
+from stepwell.cli._live_bar import is_drawn, live_bar
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json, print_pieces, stdout_apart
 from stepwell.cli._targets import register_app, target_function
 from stepwell.client import Parked, exit_code, run_json, run_object
-from stepwell.client._handle import SCRIPT_QUEUE
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
+from stepwell.client._retry import ENDED, SCRIPT_QUEUE, choice_of, undecided, undone
 from stepwell.errors import BadArguments, NonDeterminismError, RunError, UsageError
+from stepwell.runtime._hooks import of_door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stepwell.durable._function import DurableFunction
     from stepwell.journal import RunRow
 
-ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"})
+UNSUCCESSFUL = frozenset({"failed", "cancelled", "timed_out"})
 
 
 def start(target: str, options: dict[str, Any]) -> int:
@@ -126,7 +127,13 @@ def _know(engine: Engine, row: RunRow, app: str | None) -> None:
     engine.get_run(row.id)._refuse_script(row)
     if app is not None:
         register_app(engine, app)
-    elif row.status not in ENDED and row.target and engine.functions.get(row.function) is None:
+    elif row.status not in ENDED:
+        _load(engine, row)
+
+
+def _load(engine: Engine, row: RunRow) -> None:
+    """Make the run's function known, where it can be found."""
+    if row.target and engine.functions.get(row.function) is None:
         engine.register(target_function(row.target), row.function)
 
 
@@ -143,27 +150,34 @@ def retry(run_id: str, options: dict[str, Any]) -> int:
     with opened(options["store"], write=not options["dry_run"]) as engine:
         row = engine.find(run_id)
         handle = engine.get_run(row.id)
-        if row.door == "pipeline" and row.status == "failed" and handle._undone():
-            return _start_over(engine, row, options)
+        run = handle._run
+        if row.door == "pipeline" and row.queue != SCRIPT_QUEUE and row.status in UNSUCCESSFUL and undone(run):
+            return _start_over(engine, row, options, named=bool(force or skip or values))
         if options["dry_run"]:
-            run = handle._run
-            handle._check_retry(row, run, (*force, *skip, *values), forced=bool(force))
-            again = sorted({op.key for op in run.ops.values() if op.status == "failed" or op.name in force} - {*skip})
+            choice = choice_of(engine.store, row, run, force, skip, values)
+            named = {*choice.force, *choice.again} - {*choice.skip, *choice.values}
+            again = sorted({op.key for op in run.ops.values() if op.status == "failed" or {op.key, op.name} & named})
+            again = [key for key in again if key not in choice.skip]
             return _would(options, f"run {', '.join(again)} again in" if again else "take up", row.id, row.function)
+        if row.queue == SCRIPT_QUEUE:
+            handle.retry(force, skip, values)
+            message, hint = of_door(row.door, "refusal")(engine.store, engine.find(row.id))
+            say(f"run {row.id} is open again: {message}", hint)
+            return PARKED
 
-        def go() -> Any:
-            if engine.function_for(row) is None:
-                _know(engine, row, None)
-            return handle.retry(force, skip, values)
-
-        return driven(engine, row.id, go, as_json=options["as_json"])
+        with stdout_apart(apart=options["as_json"]):
+            _load(engine, row)
+        return driven(engine, row.id, lambda: handle.retry(force, skip, values), as_json=options["as_json"])
 
 
-def _start_over(engine: Engine, row: RunRow, options: dict[str, Any]) -> int:
+def _start_over(engine: Engine, row: RunRow, options: dict[str, Any], *, named: bool) -> int:
     """A pipeline that was rolled back is done anew, as a run of its own."""
+    if named:
+        message = f"run {row.id} was rolled back: a retry starts a new run, which has nothing to force, skip or set yet"
+        raise UsageError(message, hint=f"stepwell run {row.target}, then stepwell skip or stepwell force")
     if options["dry_run"]:
         return _would(options, "start again, as a new run, what was", row.id, row.function)
-    _know(engine, row, None)
+    _load(engine, row)
     known, run_id, life = engine.get_run(row.id)._start_over()
     say(f"run {row.id} was rolled back; its work is done anew by run {run_id}")
     return driven(engine, run_id, lambda: engine.drive.until_end(known, run_id, life), as_json=options["as_json"])
@@ -198,6 +212,22 @@ def fork(run_id: str, options: dict[str, Any]) -> int:
             click.echo(made.new.id)
             say(f"operations taken over: {made.finished}; go on with: stepwell resume {made.new.id}")
     return 0
+
+
+def decide(run_id: str, step: str, verb: str, options: dict[str, Any]) -> int:
+    """``stepwell skip`` and ``stepwell force``."""
+    with opened(options["store"], write=not options["dry_run"]) as engine:
+        row = engine.find(run_id)
+        handle = engine.get_run(row.id)
+        key = undecided(engine.store, row, handle._run, step, verb)
+        if options["dry_run"]:
+            return _would(options, f"{verb} {key} in", row.id, row.function, handle.status)
+        (handle.skip if verb == "skip" else handle.force)(key)
+        if options["as_json"]:
+            print_json({"run": row.id, "step": key, "decided": verb})
+        else:
+            click.echo(f"step {step} of run {row.id} will be {'skipped' if verb == 'skip' else 'executed'}")
+        return 0
 
 
 def cancel(run_id: str, options: dict[str, Any]) -> int:
@@ -262,9 +292,9 @@ def _say_rollback(engine: Engine, row: RunRow) -> None:
 
 @contextlib.contextmanager
 def _step_lines(*, as_json: bool) -> Iterator[None]:
-    """A line on stderr for each step of a pipeline that ends, where no bar is drawn."""
+    """A line on stderr for each step of a pipeline that ends, where no bars are drawn."""
     interpreter = sys.modules.get("stepwell.pipeline._interpreter")
-    if interpreter is None or as_json or sys.stderr.isatty():
+    if interpreter is None or as_json or is_drawn():
         yield
         return
 

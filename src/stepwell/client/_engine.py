@@ -16,12 +16,13 @@ from stepwell.client._handle import RunHandle
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
 from stepwell.client._outcome import blocked_error, outcome
+from stepwell.client._retry import SCRIPT_QUEUE
 from stepwell.client._settings import check_listing, check_start, host_options, seconds, step_settings
 from stepwell.core import US
 from stepwell.durable._checks import check_texts, is_encodable
 from stepwell.durable._plugin_list import Plugins, checked
 from stepwell.durable._program import DurableProgram
-from stepwell.errors import DuplicateRun, StepwellError, UnknownRun, UsageError
+from stepwell.errors import BadArguments, DuplicateRun, StepwellError, UnknownRun, UsageError
 from stepwell.journal import NewRun, RunExists, RunFilter, SystemClock, open_store, store_url
 from stepwell.runtime import Host, current_life
 from stepwell.runtime._nobody import NoChildren
@@ -250,6 +251,9 @@ class Engine:
         check_start(tags, queue)
         run_id = checked_id(id) if id is not None else new_id()
         text = self._encode(function, {} if input is NONE else input)
+        if (queue or function.queue_of(text)) == SCRIPT_QUEUE:
+            message = f"no worker could take up a run of {function.name} with this input: its secrets are not recorded"
+            raise BadArguments(message, hint="give them as ${env:NAME}")
         try:
             self.host.begin_pending(self._new(function, run_id, text, tags, queue, held=False), text)
         except RunExists:
@@ -309,7 +313,7 @@ class Engine:
             function.door,
             blake2b(text.encode(), digest_size=16).digest(),
             at,
-            queue or function.queue,
+            queue or function.queue_of(text),
             (*function.tags, *tags),
             target_of(function),
             parent.run.id if parent is not None else None,
@@ -381,7 +385,9 @@ class Engine:
     def result(self, row: RunRow) -> Any:
         """The value of an ended run; raises as it ended."""
         function = self.functions.get(row.function)
-        serdes = (function.serdes if function is not None else None) or self._settings.get("serdes")
+        if function is not None:
+            return outcome(self.store, row, codec=function.codec_of(self._settings, ""))
+        serdes = self._settings.get("serdes") if row.door == "durable" else None
         if serdes is None:
             return outcome(self.store, row)
         from stepwell.durable._codec import codec_for

@@ -8,9 +8,11 @@ import msgspec
 
 from stepwell.client._functions import target_of
 from stepwell.client._ids import checked_id, new_id
+from stepwell.client._retry import SCRIPT_QUEUE
 from stepwell.core import US, RunState, blobs_in, decode_records, fold_all, fork_records
 from stepwell.errors import DuplicateRun, PayloadError, UsageError
 from stepwell.journal import Lease, Line, NewRun, RunExists, Start
+from stepwell.runtime._hooks import of_door
 from stepwell.runtime._run_journal import run_started
 
 if TYPE_CHECKING:
@@ -43,13 +45,18 @@ def plan(engine: Engine, row: RunRow, run: RunState, *, to: Any, at: str | None,
     """What a fork of this run will be; nothing is written.
 
     Raises:
-        UsageError: the run is not one of a durable function, its steps were undone, or it has no operation ``at``.
+        UsageError: only its own script drives it, its steps were undone, or it has no operation ``at``.
         BadArguments: ``run_id`` cannot be an id.
         DuplicateRun: ``run_id`` is taken.
     """
-    if row.door != "durable":
-        message = f"run {row.id} is a run of door '{row.door}'; only runs of durable functions can be forked"
+    fork_at = of_door(row.door, "fork_at")
+    if row.door != "durable" and fork_at is None:
+        message = f"run {row.id} is a run of door '{row.door}', whose runs cannot be forked"
         raise UsageError(message)
+    if row.queue == SCRIPT_QUEUE:
+        where = f"the script {row.target}" if row.target else "its script"
+        message = f"run {row.id} is driven by {where} alone, and so would be a fork of it; nobody could go on with that"
+        raise UsageError(message, hint="run the script with another run_id, or give the pipeline an import path")
     if run.rollback is not None:
         message = f"run {row.id}: its finished steps were undone; start a new run"
         raise UsageError(message)
@@ -58,7 +65,10 @@ def plan(engine: Engine, row: RunRow, run: RunState, *, to: Any, at: str | None,
     if taken is not None:
         message = f"run {chosen} is on record already, of {taken.function}; give the fork another id"
         raise DuplicateRun(message, run_id=chosen, expected=taken.function, found=row.function)
-    key = None if at is None else _key_of(row, run, at)
+    if fork_at is not None:
+        key = fork_at(engine.store, run, at)
+    else:
+        key = None if at is None else _key_of(row, run, at)
     function = engine.function_for(row) if to is None else engine.functions.resolve(to)
     records = fork_records(row.id, _records(engine, row), key, again=row.status in UNSUCCESSFUL)
     new = _new_run(engine, row, chosen, function)

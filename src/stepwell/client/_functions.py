@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,9 @@ def as_durable(name: str, fn: Any) -> DurableFunction:
     return function
 
 
+_loading = threading.RLock()
+
+
 def load_module(target: str) -> ModuleType:
     """The module of ``file.py`` or ``package.module``.
 
@@ -141,6 +145,11 @@ def _load_file(target: str) -> ModuleType:
     if not path.is_file():
         message = f"{target}: no such file"
         raise BadArguments(message)
+    with _loading:  # whoever comes meanwhile must not be given half a module
+        return _load_once(target, path)
+
+
+def _load_once(target: str, path: Path) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known

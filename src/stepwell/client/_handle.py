@@ -11,15 +11,16 @@ from stepwell.client._ids import new_id
 from stepwell.client._none import NONE
 from stepwell.client._operations import operations_of
 from stepwell.client._outcome import Reader, state_of
+from stepwell.client._retry import ENDED, SCRIPT_QUEUE, choice_of, reopen, undecided
 from stepwell.client._settings import seconds
 from stepwell.client._views import callback_object, shown_status
 from stepwell.core import Reopened, decode_records
 from stepwell.durable._program import DurableProgram
-from stepwell.errors import BadArguments, ErrorObject, RunHeld, UsageError
+from stepwell.errors import BadArguments, ErrorObject, UsageError
 from stepwell.journal import RunFilter
 from stepwell.runtime import CANCEL, encode_cancel
-from stepwell.runtime._api import LifeOver
 from stepwell.runtime._hooks import of_door
+from stepwell.runtime._nobody import NOBODY
 from stepwell.runtime._values import text_of
 from stepwell.serde import to_error_object
 
@@ -27,16 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from stepwell.client._engine import Engine
+    from stepwell.client._retry import Choice
     from stepwell.core import RunState
     from stepwell.durable._duration import DurationLike
     from stepwell.durable._function import DurableFunction
     from stepwell.durable.lambda_service import Operation
     from stepwell.journal import RunRow
     from stepwell.runtime import Life
-
-ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"})
-SCRIPT_QUEUE = "pipeline-script"
-"""Queue of runs that only their own script drives: no worker serves it."""
 
 
 class RunHandle:
@@ -248,9 +246,8 @@ class RunHandle:
     def _refuse_script(self, row: RunRow) -> None:
         """Raise for runs that only their own script can go on with."""
         if row.queue == SCRIPT_QUEUE and row.status not in ENDED:
-            where = f"the script {row.target}" if row.target else "its script"
-            message = f"run {row.id} goes on when {where} is run again with the same run_id; nobody else continues it"
-            raise UsageError(message)
+            message, hint = of_door(row.door, "refusal")(self._engine.store, row)
+            raise UsageError(message, hint=hint)
 
     def resume(self, *, wait: bool = True, no_wait_parked: bool = False) -> Any:
         """Take the run up here and drive it to its end; also a blocked one. Returns its value."""
@@ -281,28 +278,57 @@ class RunHandle:
 
         Raises:
             UsageError: it is open, has succeeded (and nothing is forced), its steps were undone, or a name is unknown.
+            BadArguments: a value does not fit.
             RunHeld: somebody else was quicker.
+
+        A run that only its own script drives is opened again, and None is returned: it goes on when that is run again.
         """
         row, run = self._row, self._run
-        failed = of_door(row.door, "failed_keys")
-        if failed is not None:
-            force = (*force, *failed(self._engine.store, run))
-        values = {name: serde.encode(value, place=name) for name, value in (set or {}).items()}
-        self._check_retry(row, run, (*force, *skip, *values), forced=bool(force))
+        choice = choice_of(self._engine.store, row, run, force, skip, set or {})
+        record = Reopened(
+            self._engine.store.now(), _answers.user(), choice.force, choice.skip, tuple(choice.values.items()),
+            choice.again,
+        )  # fmt: skip
+        host = self._engine.host
+        if row.queue == SCRIPT_QUEUE:  # whoever started it goes on with it
+            host.give_back(reopen(host, row, run, record, NOBODY))
+            self._decide(choice)
+            return None
         function = self._engine.function_for(row)
         if function is None:
             message = f"run {self.id} is a run of {row.function}, which this process does not know; give its file"
             raise UsageError(message)
-        record = Reopened(self._engine.store.now(), _answers.user(), tuple(force), tuple(skip), tuple(values.items()))
-        life = self._reopen(row, run, record, DurableProgram(function, row.function))
+        life = reopen(host, row, run, record, DurableProgram(function, row.function))
+        self._decide(choice)
         if not wait:
             self._engine.drive.keep(function, self.id, life)
             return None
         return self._engine.drive.until_end(function, self.id, life)
 
-    def _undone(self) -> bool:
-        """Whether anything of it was undone."""
-        return any(key.startswith("undo/") for key in self._run.ops)
+    def _decide(self, choice: Choice) -> None:
+        for decision in choice.decide:
+            self.signal(of_door(self._row.door, "DECISIONS"), decision)
+
+    def skip(self, step: str) -> None:
+        """Let a step of a pipeline that has not begun end as skipped; ``can_skip`` is not asked.
+
+        Args:
+            step: its name or key.
+
+        Raises:
+            UsageError: it is a run of another door, has ended or is being rolled back, or the step has begun; nothing
+                was written.
+        """
+        self._say_of_step(step, "skip")
+
+    def force(self, step: str) -> None:
+        """Let a step of a pipeline that has not begun be executed; ``can_skip`` is not asked. Raises as `skip`."""
+        self._say_of_step(step, "force")
+
+    def _say_of_step(self, step: str, verb: str) -> None:
+        row = self._row
+        key = undecided(self._engine.store, row, self._run, step, verb)
+        self.signal(of_door(row.door, "DECISIONS"), {"step": key, "do": verb})
 
     def _start_over(self) -> tuple[DurableFunction, str, Life]:
         """A new run with the recorded input of this one. Raises `UsageError` if its function is not known here."""
@@ -314,47 +340,6 @@ class RunHandle:
         text, run_id = text_of(cast("Any", reader), self._run.input, "input"), new_id()
         new = self._engine._new(function, run_id, text, row.tags, row.queue)
         return function, run_id, self._engine.host.begin(new, DurableProgram(function, row.function), text)
-
-    def _reopen(self, row: RunRow, run: RunState, record: Reopened, program: DurableProgram) -> Life:
-        host = self._engine.host
-        if row.status == "blocked":
-            hot = host.store.hot_get(self.id)
-            life = None
-            if hot is not None and hot.owner is None and hot.status == "blocked":  # or somebody alive has it by now
-                life = host.take(hot, program, "retry")
-            if life is not None:
-                self._record(life, record)
-        else:
-            life = host.reopen(row, run.epoch, program, record)
-        if life is None:
-            message = f"somebody else has just taken up run {self.id}"
-            raise RunHeld(message, run_id=self.id, hint=f"stepwell wait {self.id}")
-        return life
-
-    def _record(self, life: Life, record: Reopened) -> None:
-        try:
-            life.commit(None, (record,))
-        except LifeOver as over:
-            # Nobody drives this life yet: the lease is handed back here, and the caller told what the store said.
-            self._engine.host.give_back(life)
-            raise (over.cause or over) from None
-        life.deadline = life.run.deadline
-
-    def _check_retry(self, row: RunRow, run: RunState, names: Sequence[str], *, forced: bool) -> None:
-        if row.status not in ENDED and row.status != "blocked":
-            message = f"run {self.id} is {row.status}; only an ended or blocked run is retried"
-            raise UsageError(message)
-        if row.status == "succeeded" and not forced:
-            message = f"run {self.id} has succeeded; name what to run again with force"
-            raise UsageError(message)
-        if any(key.startswith("undo/") for key in run.ops):
-            message = "its finished steps were undone; start a new run"
-            raise UsageError(message)
-        known = {name for op in run.ops.values() for name in (op.key, op.name) if name}
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            message = f"run {self.id} has no operation {', '.join(unknown)}; it has {', '.join(sorted(known)[:20])}"
-            raise UsageError(message)
 
     def fork(self, to: Any = None, *, at: str | None = None, id: str | None = None) -> RunHandle:
         """Put a new run on record that begins with what this one has finished; ``fork().resume()`` drives it.
@@ -369,7 +354,7 @@ class RunHandle:
             id: of the fork; default a new one.
 
         Raises:
-            UsageError: this is no run of a durable function, its steps were undone, or it has no operation ``at``.
+            UsageError: only its own script drives this run, its steps were undone, or it has no operation ``at``.
             DuplicateRun: ``id`` is taken.
         """
         from stepwell.client._fork import plan, put

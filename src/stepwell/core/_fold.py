@@ -386,7 +386,7 @@ def _reopened(run: RunState, r: Reopened) -> None:
     run.reopened_at = r.at
     run.deaths, run.expiries = {}, 0
     force, skip, values = set(r.force), set(r.skip), dict(r.set)
-    again: set[str] = set()
+    again = set(r.again) & run.ops.keys()
     forced = tuple(key + end for key, op in run.ops.items() if {key, op.name} & force for end in ("/", "["))
     for op in run.ops.values():
         names = {op.key, op.name}

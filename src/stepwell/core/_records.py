@@ -238,13 +238,15 @@ class Reopened(Record, frozen=True, array_like=True, gc=False, tag=19):
     """Somebody retried an ended or blocked run: its failed operations get a fresh budget.
 
     ``force``: run again although finished. ``skip``: take as finished with null. ``set``: (name or key, text) pairs,
-    take as finished with this value.
+    take as finished with this value. ``again``: keys of what runs again although finished, without what stands in it:
+    a door whose failures are on record as values names them here.
     """
 
     by: str | None = None
     force: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     set: tuple[tuple[str, str], ...] = ()
+    again: tuple[str, ...] = ()
 
 
 class RunBlocked(Record, frozen=True, array_like=True, gc=False, tag=20):

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell import serde
-from stepwell.core import Commit, Decode, Now, Recorded, StepWanted, Wanted, label, step
+from stepwell.core import Commit, Decode, Now, Recorded, StepWanted, Wanted, child_key, label, step
 from stepwell.durable._codec import codec_for
 from stepwell.durable._steps import Port, keep_lines
 from stepwell.errors import NonDeterminismError
@@ -260,6 +260,10 @@ class Door:
         """In which order to undo; ``order`` is given keys, last ended first."""
         self._life.undo_order = order
 
+    def heard(self, signal: str) -> list[Any]:
+        """The values of all signals with this name that have come, in order; none of them is taken."""
+        return [serde.decode(self.text_of(payload, signal)) for payload in self._life.run.signals.get(signal, ())]
+
     # -- saying
 
     def note(self, key: str, kind: Any, data: Any) -> None:
@@ -282,10 +286,17 @@ class Door:
         message = f"'{key}' was recorded as a {expected}; the code now has a {found} there"
         return self._life.diverge(NonDeterminismError(message, key=key, expected=expected, found=found))
 
+    def refused(self, message: str) -> NonDeterminismError:
+        """This process must not go on with the run: it is blocked, and nothing is undone."""
+        return self._life.diverge(NonDeterminismError(message))
+
 
 def key_of(*names: str) -> str:
     """The key of something inside something, from their names."""
-    return "/".join(label(name) for name in names)
+    key = ""
+    for name in names:
+        key = child_key(key, label(name), 1)
+    return key
 
 
 def awaited(value: Any) -> Awaitable[Any] | None:

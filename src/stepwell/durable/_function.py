@@ -13,7 +13,7 @@ from stepwell.errors import UsageError
 from stepwell.runtime._hooks import hook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepwell.runtime._life import Life
 
@@ -89,6 +89,10 @@ class DurableFunction:
     def __repr__(self) -> str:
         return f"<DurableFunction {self.name}>"
 
+    def queue_of(self, text: str) -> str:
+        """The queue of a run with this encoded event, where its caller names none."""
+        return self.queue
+
     def invoke(self, event: Any, context: Any) -> Any:
         """Call the body with what its signature asks for. A coroutine for ``async def``."""
         if self._pass == "both":
@@ -114,9 +118,13 @@ class DurableFunction:
 
     def codec(self, life: Life) -> Any:
         """How this function's event and result are recorded."""
+        return self.codec_of(life.host.settings, life.run.id)
+
+    def codec_of(self, settings: Mapping[str, Any], run_id: str) -> Any:
+        """The same outside of a life. ``settings``: of the engine."""
         from stepwell.durable._codec import codec_for
 
-        return codec_for(self.serdes or life.host.settings.get("serdes"), life.run.id)
+        return codec_for(self.serdes or settings.get("serdes"), run_id)
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """As `stepwell.run` with this function: start or attach, block, return the result."""

@@ -57,9 +57,15 @@ class Book:
         op = self._ops.get(key)
         if op is None or not op.ended or op.kind != "step":
             return None
-        ended = read(self._text(op)) if op.status == "succeeded" else given_up(op)
+        ended = self._read(op) if op.status == "succeeded" else given_up(op)
         self.mark(key, ended)
         return ended
+
+    def _read(self, op: Op) -> Ended:
+        text = self._text(op)
+        if text == "null":  # a person has taken it as finished
+            return Ended(StepResult(skipped=True, timestamp=datetime.fromtimestamp(op.ended_at / 1e6, UTC)))
+        return read(text)
 
     def mark(self, key: str, ended: Ended) -> None:
         """The failure that came after the step itself had succeeded, if there was one (of its callback, or restore)."""
@@ -72,7 +78,7 @@ class Book:
         """Steps that have ended, in the order of the records; members of a group where the group began."""
         seen: set[str] = set()
         for op in list(self._ops.values()):
-            key = op.key.removesuffix(CAN_SKIP)
+            key = _owner(op)
             if key.startswith(UNDO) or key in seen:
                 continue
             if op.kind == "step" and "/" in key:
@@ -80,7 +86,7 @@ class Book:
             if op.kind == "map":
                 seen.add(key)
                 yield from self.members(key)
-            elif (op.kind == "step" or op.key.endswith(CAN_SKIP)) and "/" not in key:
+            elif (op.kind == "step" or key != op.key) and "/" not in key:
                 ended = self.ended(key)
                 if ended is not None:
                     seen.add(key)
@@ -90,7 +96,7 @@ class Book:
         """Members of a group that have ended, in the order of the records."""
         seen: set[str] = set()
         for op in list(self._ops.values()):
-            key = op.key.removesuffix(CAN_SKIP)
+            key = _owner(op)
             if key.startswith(group + "/") and key.count("/") == group.count("/") + 1 and key not in seen:
                 ended = self.ended(key)
                 if ended is not None:
@@ -115,6 +121,11 @@ class Book:
                 parts = split(self._text(op))
                 key = op.key.removeprefix(UNDO)
                 yield key, op.name or self._name(key), serde.decode(parts["error"]), split(parts["fields"])
+
+
+def _owner(op: Op) -> str:
+    """The key of the step that this is about: its own, or that of the step whose answer it is."""
+    return op.key.removesuffix(CAN_SKIP) if op.kind == "once" else op.key
 
 
 def given_up(op: Op) -> Ended:

@@ -8,7 +8,7 @@ import re
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from stepwell import serde
@@ -16,7 +16,7 @@ from stepwell.errors import SerDesError
 from stepwell.pipeline.steps.context import LINK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from stepwell.pipeline.steps.context import BaseStepContext
 
@@ -24,7 +24,8 @@ NEVER = frozenset({"runtime_ctx", "step_results", "current_step"})
 FIXED = frozenset({
     str, int, float, bool, bytes, type(None), Decimal, UUID, date, datetime, time, timedelta, complex,
 })  # fmt: skip
-"""Types whose objects cannot change: the same object is the same content, and is not serialized again."""
+"""Types whose objects cannot change. The same object is the same content, and is not serialized again; so is a tuple or
+frozenset that holds nothing else. What a list or dict holds can only be known by looking at all of it."""
 _MISSING = object()
 
 
@@ -41,6 +42,7 @@ class Fields:
         self.known: dict[str, str] = {}
         """Text of each field as it is on record (secrets not masked: this never leaves memory)."""
         self._seen: dict[str, Any] = {}
+        """What is on record of each field, as an object; only of those that cannot change."""
 
     def changed(self) -> tuple[dict[str, str], dict[str, str]]:
         """Fields that are not as on record: their texts, and why others cannot be recorded. See `keep`."""
@@ -48,7 +50,7 @@ class Fields:
         bad: dict[str, str] = {}
         for name in self.names:
             value = getattr(self.context, name, _MISSING)
-            if value is _MISSING or (value is self._seen.get(name, _MISSING) and _is_fixed(value)):
+            if value is _MISSING or value is self._seen.get(name, _MISSING):
                 continue
             try:
                 text = serde.encode(value, place="field")
@@ -71,6 +73,8 @@ class Fields:
             value = getattr(self.context, name, _MISSING)
             if _is_fixed(value):
                 self._seen[name] = value
+            else:
+                self._seen.pop(name, None)
 
     def put(self, texts: Mapping[str, str]) -> None:
         """Give the context these recorded values. Fields that it does not have (any more) are passed over."""
@@ -108,6 +112,8 @@ class Fields:
 
 
 def _is_fixed(value: object) -> bool:
+    if type(value) in (tuple, frozenset):
+        return all(map(_is_fixed, cast("Iterable[object]", value)))
     return type(value) in FIXED or isinstance(value, PurePath)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from stepwell import serde
-from stepwell.client._handle import SCRIPT_QUEUE
+from stepwell.client._retry import SCRIPT_QUEUE
 from stepwell.durable._door import at_once
 from stepwell.durable._function import DurableFunction
 from stepwell.durable.serdes import PassThroughSerDes
-
-if TYPE_CHECKING:
-    from stepwell.runtime import Life
 
 TEXT: Any = PassThroughSerDes()
 """Event and result are texts of the library's format already."""
@@ -51,6 +48,6 @@ class PipelineFunction(DurableFunction):
         self.identity = f"stepwell.pipeline:{name}"
         self.target = target
 
-    def codec(self, life: Life) -> Any:
-        """Of event and result."""
+    def codec_of(self, settings: Mapping[str, Any], run_id: str) -> Any:
+        """Of event and result, whatever the engine's own is."""
         return _Codec()

@@ -13,6 +13,7 @@ from stepwell import serde
 from stepwell.durable._door import Door, at_once, value_of
 from stepwell.durable.config import CompletionConfig, MapConfig, NestingType
 from stepwell.errors import StepError
+from stepwell.pipeline._again import DECISIONS
 from stepwell.pipeline._attempt import Undoing, Work, linked, undone
 from stepwell.pipeline._book import CAN_SKIP, FAILED, Book, in_member_order, merged
 from stepwell.pipeline._fields import Fields, secrets, strangers
@@ -60,12 +61,14 @@ class Interpreter:
 
     def __init__(
         self, plan: Plan, context: BaseStepContext, callback: Callable[[int, int], Any] | None, memory: Memory,
-        handler: Operations,
+        handler: Operations, more: Callable[[Any], dict[str, Any]] | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.context = context
         self.callback = callback
         self.memory = memory
+        self.more = more
+        """What the summary has besides, from the context at the end."""
         self.door = Door(handler)
         self.book = Book(self.door.ops, self.door.text)
         self.progress = Progress([unit.weight for unit in plan.units])
@@ -92,9 +95,10 @@ class Interpreter:
             try:
                 await self._steps(event)
             finally:
-                self.notes.flush()
+                self.notes.flush(whole=True)
+            more = {} if self.more is None or door.only_looks else self.more(self.context)
         summary = {"success": True, "steps_executed": self.executed, "steps_total": len(self.plan.units)}
-        return serde.encode(summary)
+        return serde.encode(summary | more)
 
     async def _steps(self, event: str) -> None:
         restored = self._load(event)
@@ -295,19 +299,27 @@ class Interpreter:
 
     async def _skip(self, unit: Unit, fields: Fields, branch: Operations) -> Ended | None:
         """The end of a step that is skipped, or whose ``can_skip`` raised; None where it is to be executed."""
-        if not unit.overrides("can_skip"):
-            return None
         key = unit.key + CAN_SKIP
         told = self.book.value(key)
         if told is None:
+            decided = self._decided(unit)
+            if decided is None and not unit.overrides("can_skip"):
+                return None
             branch._scope.check("step", unit.name)
-            told = await self._ask(unit, fields)
+            told = decided or await self._ask(unit, fields)
             told = await value_of(self.door.record(key, told, branch))
         self.door.asked(key)
         if "error" in told:
             result = StepResult(success=False, error=told["error"], timestamp=told["timestamp"])
             return Ended(result, self.memory.causes.get(unit.key, told.get("cause")))
         return Ended(StepResult(skipped=True, timestamp=told["timestamp"])) if told["skip"] else None
+
+    def _decided(self, unit: Unit) -> dict[str, Any] | None:
+        """What a person has decided about a step that has not begun, the last time."""
+        told = [told for told in self.door.heard(DECISIONS) if told["step"] == unit.key]
+        if not told or unit.key in self.door.ops:
+            return None
+        return {"skip": told[-1]["do"] == "skip", "timestamp": StepResult().timestamp}
 
     async def _ask(self, unit: Unit, fields: Fields) -> dict[str, Any]:
         told: dict[str, Any] = {"skip": False, "timestamp": StepResult().timestamp}

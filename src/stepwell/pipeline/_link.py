@@ -36,9 +36,10 @@ class Notes:
             pass
 
     def step_done(self) -> None:
-        """A step has ended: what was held back, and how far the run is."""
-        self.flush()
-        self.put("", "progress", [self.progress.fraction(), None, ""])
+        """A step has ended: what was held back of it, and how far the run is."""
+        if self._late:
+            self.flush()
+        self.rarely("", "progress", None, [self.progress.fraction(), None, ""])
 
     def rarely(self, key: str, kind: str, category: str | None, data: Any) -> None:
         """A note of which the latest is enough."""
@@ -50,18 +51,21 @@ class Notes:
                     data = [category, {**self._late[place][1][1], **data[1]}]
                 self._late[place] = (key, data)
                 if self._timer is None:
-                    self._timer = threading.Timer(EVERY, self.flush)
+                    self._timer = threading.Timer(EVERY, self.flush, [True])
                     self._timer.daemon = True
                     self._timer.start()
                 return
             self._last[place] = now
         self.put(key, kind, data)
 
-    def flush(self) -> None:
-        """Write what was held back."""
+    def flush(self, whole: bool = False) -> None:
+        """Write what was held back. ``whole``: also how far the whole run is, which may wait beyond a step's end."""
+        if not self._late:
+            return
         with self._lock:
-            late, self._late = self._late, {}
-            if self._timer is not None:
+            late = {place: said for place, said in self._late.items() if whole or place[0] != "progress"}
+            self._late = {place: said for place, said in self._late.items() if place not in late}
+            if self._timer is not None and not self._late:
                 self._timer.cancel()
                 self._timer = None
             self._last.update(dict.fromkeys(late, self._door.monotonic()))

@@ -86,21 +86,48 @@ def _claim(taken: set[str], name: str) -> None:
     taken.add(name)
 
 
+class ExactSum:
+    """`math.fsum` of what was added so far, without adding all of it again each time.
+
+    Kept as numbers that do not overlap and whose sum is exact (Shewchuk, Adaptive Precision Floating-Point Arithmetic,
+    1997); there are few of them.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[float] = []
+
+    def add(self, number: float) -> None:
+        """One more."""
+        kept = []
+        for part in self._parts:
+            large, small = (number, part) if abs(number) >= abs(part) else (part, number)
+            number = large + small
+            if rest := small - (number - large):
+                kept.append(rest)
+        self._parts = [*kept, number]
+
+    @property
+    def value(self) -> float:
+        """The sum, rounded once."""
+        return math.fsum(self._parts)
+
+
 class Progress:
     """How far a run has come, in whole percent."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         self.total = math.fsum(weights)
-        self._count = len(weights)
-        self._done: list[float] = []
+        self._left = len(weights)
+        self._done = ExactSum()
         self.percent = 0
 
     def step_done(self, weight: float) -> int | None:
         """One more has ended: the percentage for the callback, never less than before; None if nothing has weight."""
-        self._done.append(weight)
+        self._done.add(weight)
+        self._left -= 1
         if self.total <= 0:
             return None
-        if len(self._done) >= self._count:
+        if self._left <= 0:
             self.percent = 100
         else:
             reached = min(100, int(100 * self.fraction() + 1e-9))
@@ -109,4 +136,4 @@ class Progress:
 
     def fraction(self, more: float = 0.0) -> float:
         """The part that is done, 0 to 1; ``more``: weight that is done beyond whole steps."""
-        return 0.0 if self.total <= 0 else min(1.0, (math.fsum(self._done) + more) / self.total)
+        return 0.0 if self.total <= 0 else min(1.0, (self._done.value + more) / self.total)

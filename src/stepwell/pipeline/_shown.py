@@ -9,8 +9,9 @@ import msgspec
 
 from stepwell import serde
 from stepwell.client._follow import Follower
-from stepwell.client._outcome import Reader
+from stepwell.client._outcome import Reader, state_of
 from stepwell.client._views import iso
+from stepwell.durable._door import key_of
 from stepwell.pipeline._book import UNDO, Book
 from stepwell.pipeline._results import split
 from stepwell.runtime._values import text_of
@@ -18,6 +19,7 @@ from stepwell.runtime._values import text_of
 if TYPE_CHECKING:
     from stepwell.core import RunState
     from stepwell.journal import Note, RunRow, Store
+    from stepwell.pipeline._bars import Sight
 
 PAGE = 500
 
@@ -27,32 +29,48 @@ def _book(store: Store, run: RunState) -> Book:
     return Book(run.ops, lambda op: text_of(reader, op.payload, op.key))
 
 
-def failed_keys(store: Store, run: RunState) -> list[str]:
-    """Keys of the steps that failed: they are on record as values, and are to be made again when a run is retried."""
-    return [entry.key for entry in _book(store, run).entries() if not entry.ended.result.success]
+def refusal(store: Store, row: RunRow) -> tuple[str, str | None]:
+    """Why only the one who started this run goes on with it, and how."""
+    from stepwell.pipeline._target import unrecorded
+
+    places = unrecorded(_event(store, state_of(store, row)))
+    if places:
+        text = f"run {row.id} was given secrets that are not recorded ({', '.join(places)}); give them again"
+        return text, f"stepwell run {row.target} --id {row.id} --input …; as ${{env:NAME}} they need not be given again"
+    where = f"the script {row.target}" if row.target else "its script"
+    return f"run {row.id} goes on when {where} is run again with the same run_id; nobody else continues it", None
+
+
+def _event(store: Store, run: RunState) -> str:
+    reader: Any = Reader(store)
+    text: str = text_of(reader, run.input, "input")
+    return text
+
+
+def sight(store: Store, row: RunRow, since: int) -> Sight:
+    """What looks at it while it goes on. ``since``: see `Sight`."""
+    from stepwell.pipeline._bars import Sight
+
+    return Sight(store, row, since)
 
 
 def planned(store: Store, run: RunState) -> list[tuple[str, str, float]]:
     """Key, name and weight of each step as the run was planned, members of groups in their place."""
-    from stepwell.core import label
-
-    reader: Any = Reader(store)
-    parts = split(text_of(reader, run.input, "input"))
+    parts = split(_event(store, run))
     found: list[tuple[str, str, float]] = []
     for name, weight, *members in serde.decode_lenient(parts["plan"]):
         if members:
-            found += [(f"{label(name)}/{label(own)}", own, each) for own, each in members[0]]
+            found += [(key_of(name, own), own, each) for own, each in members[0]]
         else:
-            found.append((label(name), name, weight))
+            found.append((key_of(name), name, weight))
     return found
 
 
 def run_object(store: Store, row: RunRow) -> dict[str, Any]:
     """What a pipeline adds to the one JSON object of its run."""
-    reader: Any = Reader(store)
     run = Follower(store, row.id, row.rid).look()
     book, plan = _book(store, run), planned(store, run)
-    shown = msgspec.json.decode(split(text_of(reader, run.input, "input"))["input"])
+    shown = msgspec.json.decode(split(_event(store, run))["input"])
     return {
         "input": shown,
         "steps": [step_object(book, run, *step) for step in plan],
@@ -78,7 +96,8 @@ def step_object(book: Book, run: RunState, key: str, name: str, weight: float) -
     op, ended = run.ops.get(key), book.ended(key)
     attempts = op.attempt if op is not None else 0
     if ended is None:
-        status = "running" if op is not None and attempts and run.end is None else "pending"
+        open_ = op is not None and op.status in ("started", "planned") and run.end is None
+        status = "running" if open_ else "pending"
         return {"name": name, "status": status, "weight": weight, "attempts": attempts, "data": None, "error": None}
     result = ended.result
     status = "skipped" if result.skipped else "succeeded" if result.success else "failed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,52 @@ def pipeline(func: Callable[..., Any]) -> Builder:
     return Builder(func)
 
 
-class BuiltPipeline(PipelineFunction):
-    """A builder as a durable function: the event of its runs has the builder's keyword arguments as ``input``."""
+class Target(PipelineFunction):
+    """What a command line names as a durable function: the event of its runs has the given arguments as ``input``."""
+
+    def __init__(self, found: Any, target: str) -> None:
+        name = f"{_module_of(found)}:{found.__qualname__}"
+        super().__init__(self._begin, name, target=target, queue="default")
+
+    def build(self, given: Any) -> Orchestrator[Any]:
+        """Steps and context for these arguments."""
+        raise NotImplementedError
+
+    def event_of(self, value: Any) -> Any:
+        """The arguments, the context as it is at first, and the plan."""
+        built = self.build(value)
+        return event_of(built.context, Plan(built.registry.get_steps()), self.recorded(value))
+
+    def recorded(self, value: Any) -> Any:
+        """The arguments as they are put on record."""
+        return dict(value)
+
+    def plan(self, given: Any) -> list[list[Any]]:
+        """Names and weights."""
+        return Plan(self.build(given).registry.get_steps()).shown()
+
+    def _begin(self, event: str, handler: Any) -> Interpreter:
+        built = self.build(serde.decode(split(event)["input"]))
+        return interpreter_of(built, handler)
+
+
+def interpreter_of(built: Orchestrator[Any], handler: Any, more: Any = None) -> Interpreter:
+    """One life of a run that this process builds anew. ``more``: see `Interpreter`."""
+    plan = Plan(built.registry.get_steps())
+    return Interpreter(plan, built.context, built.progress_callback, Memory(fresh=False), handler, more)
+
+
+def unrecorded(event: str) -> list[str]:
+    """Places of the input that hold secrets, which are not on record."""
+    places: list[str] = serde.decode(split(event).get("unrecorded", "[]"))
+    return places
+
+
+class BuiltPipeline(Target):
+    """A function that builds a pipeline: its keyword arguments are the input."""
 
     def __init__(self, func: Callable[..., Any], target: str) -> None:
-        name = f"{_module_of(func)}:{func.__qualname__}"
-        super().__init__(self._begin, name, target=target, queue="default")
+        super().__init__(func, target)
         self._builder = func
 
     def build(self, given: Any) -> Orchestrator[Any]:
@@ -71,20 +112,6 @@ class BuiltPipeline(PipelineFunction):
             raise BadArguments(message) from error
         return made(self._builder(**arguments), self.name)
 
-    def event_of(self, value: Any) -> Any:
-        """The builder's arguments, the context as it is at first, and the plan."""
-        built = self.build(value)
-        return event_of(built.context, Plan(built.registry.get_steps()), dict(value))
-
-    def plan(self, given: Any) -> list[list[Any]]:
-        """Names and weights."""
-        return Plan(self.build(given).registry.get_steps()).shown()
-
-    def _begin(self, event: str, handler: Any) -> Interpreter:
-        built = self.build(serde.decode(split(event)["input"]))
-        plan = Plan(built.registry.get_steps())
-        return Interpreter(plan, built.context, built.progress_callback, Memory(fresh=False), handler)
-
 
 def made(given: Any, name: str) -> Orchestrator[Any]:
     """The pipeline that a builder returned. Raises `UsageError` if it is none."""
@@ -96,19 +123,38 @@ def made(given: Any, name: str) -> Orchestrator[Any]:
     raise UsageError(message)
 
 
-def function_of(found: Any, target: str) -> BuiltPipeline:
+def function_of(found: Any, target: str) -> Target:
     """What a target stands for that is no durable function.
 
     Raises:
         BadArguments: nothing that can be run.
     """
+    if isinstance(found, type) and _is_action(found):
+        from stepwell.pipeline._action_target import ActionFunction  # late: brings pydantic
+
+        return ActionFunction(found, _place(target))
     func = found.func if isinstance(found, Builder) else found
     if not inspect.isfunction(func) or inspect.iscoroutinefunction(func):
         message = (
-            f"{target} is a {type(found).__name__}, no durable function and no function that builds a pipeline; "
-            "decorate it with @durable_execution or @pipeline"
+            f"{target} is a {type(found).__name__}, no durable function, no action and no function that builds a "
+            "pipeline; decorate it with @durable_execution or @pipeline"
         )
         raise BadArguments(message)
-    file = Path(inspect.getfile(func))
-    place = f"{file.resolve()}:{func.__qualname__}" if file.is_file() else target
-    return BuiltPipeline(func, place)
+    return BuiltPipeline(func, _place(target))
+
+
+def _is_action(found: type) -> bool:
+    """Whether it is an action; where nobody has imported that module, there are none."""
+    module = sys.modules.get("stepwell.pipeline.actions.action")
+    return module is not None and issubclass(found, module.BaseAction)
+
+
+def _place(target: str) -> str:
+    """Where other processes find it, whatever their folder: the file. A module of a package keeps its name, for what it
+    imports relative to itself.
+    """
+    module, _, name = target.rpartition(":")
+    if module.endswith(".py") or "/" in module:
+        return f"{Path(module).expanduser().resolve()}:{name}"
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return target if "." in module or not file or file.endswith("__init__.py") else f"{Path(file).resolve()}:{name}"

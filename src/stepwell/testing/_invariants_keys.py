@@ -196,7 +196,7 @@ class KeyWatch:
         """What failed, what is forced and what stands in it may begin anew, and so may all scopes around it."""
         force, settle = set(r.force), {*r.skip, *(name for name, _ in r.set)}
         forced = tuple(key + end for key, op in self.ops.items() if {key, op.name} & force for end in "/[")
-        again: set[str] = set()
+        again = set(r.again) & self.ops.keys()
         for key, op in self.ops.items():
             if {key, op.name} & settle:
                 op.status = "succeeded"

@@ -75,7 +75,7 @@ def upload_params(tmp_path: Path) -> dict[str, Any]:
     return {"name": "up", "path": str(tmp_path / "in"), "storage": str(tmp_path / "s")}
 
 
-def test_an_upload_with_steps_of_its_own(tmp_path: Path, engine: Engine) -> None:
+def test_point_1_an_upload_with_steps_of_its_own(tmp_path: Path, engine: Engine) -> None:
     action = MyUploadAction(upload_params(tmp_path), engine=engine)
     result = action.execute()
     assert (result["steps_executed"], result["uploaded_files"]) == (9, 1)
@@ -89,7 +89,7 @@ class FourSteps(BaseUploadAction[UploadParams]):
         registry.register(_Noting("verify_upload"))
 
 
-def test_an_upload_of_four_steps(tmp_path: Path, engine: Engine) -> None:
+def test_point_1_an_upload_of_four_steps(tmp_path: Path, engine: Engine) -> None:
     result = FourSteps(upload_params(tmp_path), engine=engine).execute()
     assert (result["steps_executed"], result["uploaded_files"], result["data_units"]) == (4, 1, 1)
 
@@ -108,7 +108,7 @@ class CustomExport(DefaultExportAction):
         registry.register(_Noting("custom_finalize"))
 
 
-def test_an_export(tmp_path: Path, workspace: Path, engine: Engine) -> None:
+def test_point_1_an_export(tmp_path: Path, workspace: Path, engine: Engine) -> None:
     folder = workspace / "tasks" / "1"
     folder.mkdir(parents=True)
     (folder / "5.json").write_text('{"id": 5, "data": {"x": 1}}')
@@ -124,7 +124,7 @@ class MyAddTaskDataAction(AddTaskDataAction[AddTaskDataParams]):
     pass
 
 
-def test_adding_task_data_has_steps_by_method() -> None:
+def test_point_1_adding_task_data_has_steps_by_method() -> None:
     found = {}
     for method in AddTaskDataMethod:
         registry: StepRegistry[Any] = StepRegistry()
@@ -164,12 +164,12 @@ class MyTrainAction(BaseTrainAction[TrainParams]):
         return super().execute()
 
 
-def test_a_training_with_steps_of_its_own(engine: Engine) -> None:
+def test_point_1_a_training_with_steps_of_its_own(engine: Engine) -> None:
     result = MyTrainAction({"epochs": 3}, engine=engine).execute()
     assert result == {"success": True, "steps_executed": 5, "steps_total": 5, "model": None, "model_path": None}
 
 
-def test_a_data_set_is_converted_by_the_name_of_the_plugin(workspace: Path, engine: Engine) -> None:
+def test_point_1_a_data_set_is_converted_by_the_name_of_the_plugin(workspace: Path, engine: Engine) -> None:
     for split in ("train", "valid"):
         make_dm(workspace / "datasets" / "123" / split, split)
     params = {"dataset": 123, "operation": DatasetOperation.CONVERT, "target_format": "yolo"}

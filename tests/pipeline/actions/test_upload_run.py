@@ -75,7 +75,7 @@ def test_a_failure_behind_the_upload_takes_it_back(params: dict[str, Any], engin
     assert not (tmp_path / "workspace" / "runs").exists()
 
 
-def test_secrets_are_nowhere_in_the_store(source: str, engine: Engine, tmp_path: Path, s3_config: Any) -> None:
+def test_point_9_secrets_are_nowhere_in_the_store(source: str, engine: Engine, tmp_path: Path, s3_config: Any) -> None:
     """§11.9: a canary in the configuration of a storage."""
     storage = s3_config()
     DefaultUploadAction({"name": "up", "path": source, "storage": storage}, engine=engine).execute()

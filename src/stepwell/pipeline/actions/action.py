@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_arg
 from pydantic import BaseModel
 
 from stepwell.errors import BadArguments
-from stepwell.pipeline._storage_spec import references
+from stepwell.pipeline._storage_spec import REFERENCE, expanded, references
 from stepwell.pipeline._workspace import Workspace
 from stepwell.pipeline.actions._params import checked_params, revealed, split_secrets
 from stepwell.pipeline.context import RuntimeContext
@@ -58,9 +58,14 @@ class ActionContext(BaseStepContext):
     """Where defaults of parameters come from that are not given."""
 
     def param(self, name: str) -> Any:
-        """A parameter, with its secrets; its default if it is not given."""
+        """A parameter, with its secrets; its default if it is not given. ``${env:NAME}`` is what the variable holds.
+
+        Raises:
+            BadArguments: a secret is not there, or the variable is not set.
+        """
         if name in self.params:
-            return revealed({name: self.params[name]}, self.secrets)[name]
+            value = revealed({name: self.params[name]}, self.secrets)[name]
+            return expanded(value, self.env) if isinstance(value, str) and REFERENCE.fullmatch(value) else value
         field_info = self.params_model.model_fields.get(name)
         return None if field_info is None else field_info.get_default(call_default_factory=True)
 
@@ -195,5 +200,6 @@ def remove_scratch(folder: Path) -> None:
 
 
 def run_token(context: ActionContext) -> str:
-    """Sixteen hex digits that stand for the run in names of files."""
-    return hashlib.sha256(str(context.run_id or "").encode()).hexdigest()[:16]
+    """Sixteen hex digits that stand for the run in names of files; also when the run has ended."""
+    known = context.run_id or getattr(context.action, "run_id", None)
+    return hashlib.sha256(str(known or "").encode()).hexdigest()[:16]

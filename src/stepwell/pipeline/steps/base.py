@@ -80,6 +80,12 @@ class Retry:
 class BaseStep(ABC, Generic[C]):
     """One step of a pipeline. ``name``, ``progress_weight`` and ``execute`` are a subclass's to give; plain class
     attributes will do for the first two. Each of the methods may be ``async def``.
+
+    A step with a ``rollback`` of its own costs one commit more than others: its start is on record before its body
+    runs. That is how a step is rolled back which a kill has cut off, when its run is cancelled before it is taken up,
+    or when it failed elsewhere (in another member of the step's group): it comes first, with a failed result that holds
+    no ``rollback_data``, and `BaseStepContext.once` gives what the step's own calls have on record. What a rollback
+    needs to know of a step that never ended belongs into ``once``, or into a field of an earlier step.
     """
 
     retry: Retry | None = None
