@@ -71,7 +71,7 @@ def test_a_name_that_holds_a_secret_is_refused(way: Way, kind: str) -> None:
 
 @pytest.mark.parametrize("virtual", [False, True])
 def test_what_was_on_record_before_the_secret_was_revealed_is_found(way: Way, virtual: bool) -> None:
-    lives = []
+    lives: list[int] = []
 
     async def inside(context: Any) -> int:
         found: int = await context.step(giver(len(lives)), name="s")
