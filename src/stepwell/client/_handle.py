@@ -346,7 +346,7 @@ class RunHandle:
             message = f"run {self.id} has succeeded; name what to run again with force"
             raise UsageError(message)
         if any(key.startswith("undo/") for key in run.ops):
-            message = "its finished steps were undone; start a new run"
+            message = f"run {self.id}: its finished steps were undone; start a new run"
             raise UsageError(message)
         known = {name for op in run.ops.values() for name in (op.key, op.name) if name}
         unknown = [name for name in names if name not in known]
