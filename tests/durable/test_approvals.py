@@ -108,7 +108,7 @@ def test_the_only_one_needs_no_name_and_a_key_is_one(way: Way) -> None:
     way.until(lambda: len(handle.callbacks()) == 1)
     handle.approve(value="first")
     assert handle.result(20) == ["first", "second"]
-    with pytest.raises(UsageError, match="open: none"):
+    with pytest.raises(UsageError, match="run r waits for no approval"):
         handle.approve()
 
 

@@ -67,7 +67,12 @@ def approve(run_id: str, name: str | None, options: dict[str, Any]) -> int:
         handle = engine.get_run(run_id)
         op = _answers.pick(engine.store, handle._run, name, approvals=True)
         if not options["dry_run"]:
-            handle.approve(op.key, value, reject=options["reject"])
+            try:
+                handle.approve(op.key, value, reject=options["reject"])
+            except BadArguments as refused:
+                if refused.hint is None and op.form is not None:
+                    refused.hint = _approve_line(handle.id, op.name or op.key, msgspec.json.decode(op.form))
+                raise
         verb = "yes" if options["reject"] is None else "no"
         what = f"{verb} to approval '{op.name or op.key}' of run {handle.id}"
         return _said(options, what, {"run": handle.id, "approval": op.name or op.key, "answer": verb})

@@ -69,7 +69,7 @@ def run(target: str, **options: Any) -> int:
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 @_json
 def plan(target: str, text: str | None, as_json: bool) -> int:
-    r"""List the steps of a pipeline and their weights; run nothing.
+    """List the steps of a pipeline and their weights; run nothing.
 
     \b
     Example:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stepwell.cli._output import visible
 from stepwell.errors import StepwellError
 
 if TYPE_CHECKING:
@@ -70,6 +71,6 @@ def tell(error: StepwellError, *, debug: bool) -> int:
 def say(text: str, hint: str | None = None) -> None:
     """One line on stderr, and one for the next step."""
     sys.stdout.flush()
-    click.echo(" ".join(text.split()), err=True)
+    click.echo(visible(" ".join(text.split())), err=True)
     if hint:
-        click.echo(f"  {hint}", err=True)
+        click.echo(f"  {visible(hint)}", err=True)

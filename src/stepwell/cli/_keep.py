@@ -14,6 +14,7 @@ from stepwell.cli._errors import say
 from stepwell.cli._look import UNITS
 from stepwell.cli._open import opened
 from stepwell.cli._output import print_json
+from stepwell.cli._served import live_workers, serves
 from stepwell.cli._targets import register_app
 from stepwell.client import Engine, list_rows
 from stepwell.core import US, decode_records
@@ -23,7 +24,7 @@ from stepwell.journal import RunFilter, open_store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepwell.journal import GcResult, RunRow, Store, WorkerInfo
+    from stepwell.journal import GcResult, RunRow, Store
 
 OPEN = ("pending", "running", "waiting", "interrupted", "rolling_back")
 STUCK = {"blocked": "stepwell resume {}", "interrupted": "stepwell resume {}"}
@@ -103,20 +104,15 @@ def _stuck(store: Store) -> Iterator[str]:
     worker serves their queue.
     """
     silence = dict(store.worker_silence())
-    alive = [info for info in store.worker_list() if info.queues and silence.get(info.id, 0.0) != float("inf")]
+    alive = live_workers(store)
     for status, command in STUCK.items():
         for row in list_rows(store, RunFilter(), status, 10_000):
-            if status == "interrupted" and any(_serves(info, row) for info in alive):
+            if status == "interrupted" and any(serves(info, row) for info in alive):
                 continue
             why = row.reason or "nobody holds it"
             if row.owner is not None and silence.get(row.owner, 0.0) == float("inf"):
                 why = f"stale lease of {row.owner}, which is gone"
             yield f"run {row.id} is {row.status}: {why}; {command.format(row.id)}"
-
-
-def _serves(info: WorkerInfo, row: RunRow) -> bool:
-    """Whether this worker takes the run up by itself. One without functions takes what it can import."""
-    return row.queue in info.queues and (not info.functions or row.function in info.functions)
 
 
 def run_problems(store: Store) -> Iterator[str]:

@@ -16,7 +16,7 @@ import msgspec
 from stepwell.cli._errors import PARKED, say
 from stepwell.cli._live_bar import live_bar
 from stepwell.cli._open import opened
-from stepwell.cli._output import print_pieces, write_array
+from stepwell.cli._output import print_pieces, visible, write_array
 from stepwell.cli._tables import print_table, short_time
 from stepwell.client import aws_events, exit_code, run_json, run_object, shown_rows
 from stepwell.client._views import iso
@@ -148,7 +148,7 @@ def logs(run_id: str, step: str | None, *, as_json: bool, store: str | None) -> 
             return 0
         for line in lines:
             level = LEVELS.get(line["level"], str(line["level"]))
-            click.echo(f"{iso(line['at'])} {level} {line['key']}: {line['text']}")
+            click.echo(visible(f"{iso(line['at'])} {level} {line['key']}: {line['text']}"))
     return 0
 
 
@@ -160,7 +160,7 @@ def _print_events(events: Iterator[dict[str, Any]], *, as_json: bool) -> None:
         else:
             file = f" ({entry['file']})" if entry["file"] else ""
             data = msgspec.json.encode(entry["data"]).decode()
-            click.echo(f"{entry['time']} {entry['step'] or '-'}: {entry['event']} {data}{file}")
+            click.echo(visible(f"{entry['time']} {entry['step'] or '-'}: {entry['event']} {data}{file}"))
 
 
 def _log_lines(store: Store, row: RunRow, step: str | None) -> Iterator[dict[str, Any]]:
@@ -191,7 +191,7 @@ def wait(run_id: str, timeout: float | None, *, as_json: bool, store: str | None
             say(f"error: {error}", f"stepwell show {row.id}")
             return PARKED
         except KeyboardInterrupt:
-            say(f"run {row.id} goes on; wait again with: stepwell wait {row.id}")
+            say(f"run {row.id} is left as it is; wait again with: stepwell wait {row.id}")
             return 130
         row = engine.find(row.id)
         if as_json:

@@ -15,18 +15,29 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def opened(store: str | None, *, write: bool, hold: float | None = None) -> Iterator[Engine]:
-    """An engine that is stopped at the end. Without ``write`` the store is opened read-only and nothing is made."""
-    engine = Engine(store, hold=hold) if write else _reader(store)
+def opened(
+    store: str | None, *, write: bool, makes: bool = False, hold: float | None = None
+) -> Iterator[Engine]:  # fmt: skip
+    """An engine that is stopped at the end.
+
+    Without ``write`` the store is opened read-only. A file that is not there yet is made only where ``makes`` says so:
+    a command about a run on record, typed in another folder, leaves nothing behind.
+    """
+    engine = Engine(store, hold=hold) if write and (makes or _is_there(store)) else _reader(store)
     try:
         yield engine
     finally:
         engine.stop()
 
 
+def _is_there(store: str | None) -> bool:
+    url = store_url(store)
+    return not url.startswith("sqlite:") or Path(url.removeprefix("sqlite:///")).exists()
+
+
 def _reader(store: str | None) -> Engine:
     url = store_url(store)
-    if url.startswith("sqlite:") and not Path(url.removeprefix("sqlite:///")).exists():
+    if not _is_there(url):
         return _empty(url)
     try:
         return Engine(open_store(url, read_only=True))

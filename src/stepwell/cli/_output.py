@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,15 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
+
+
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would move the cursor, colour or turn around the text behind it: all controls but tab and line break."""
+
+
+def visible(text: str) -> str:
+    """Text from a journal as it may be printed on a terminal: controls in it are shown and not obeyed."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def print_json(value: Any, *, indent: int = 2) -> None:

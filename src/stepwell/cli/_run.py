@@ -41,7 +41,7 @@ def start(target: str, options: dict[str, Any]) -> int:
     hold = 0 if options["no_wait"] else options["hold"]
     with stdout_apart(apart=options["as_json"]):
         function = target_function(target)
-    with opened(options["store"], write=not options["dry_run"], hold=hold) as engine:
+    with opened(options["store"], write=not options["dry_run"], makes=True, hold=hold) as engine:
         if options["dry_run"]:
             return _dry_start(engine, function, given, run_id, options)
         if options["detach"]:
@@ -85,20 +85,25 @@ def _would(options: dict[str, Any], verb: str, run_id: str | None, name: str, st
 
 def read_input(text: str, place: str = "--input") -> Any:
     """JSON from the argument, a file, or stdin. Raises `BadArguments` that names line and column."""
+    option = place
     try:
         if text == "-":
             place, text = "stdin", sys.stdin.read()
         elif text.startswith("@"):
             place = text[1:]
             text = Path(place).read_text("utf-8")
-    except (OSError, ValueError) as error:
-        message = f"--input: {place or '@'}: {error}"
+    except OSError as error:
+        message = f"{option}: {place or '@'}: {error.strerror or error}"
+        raise BadArguments(message) from error
+    except ValueError as error:
+        message = f"{option}: {place or '@'}: {error}"
         raise BadArguments(message) from error
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         message = f"{place}:{error.lineno}:{error.colno}: no JSON: {error.msg}"
-        raise BadArguments(message, hint="""quote it for the shell: --input '{"day": "2013-01-01"}'""") from error
+        quoted = """quote it for the shell, as in '{"day": "2013-01-01"}'; a text needs quotes of its own: '"monday"'"""
+        raise BadArguments(message, hint=quoted if place == option else None) from error
     except RecursionError as error:
         message = f"{place}: no JSON that can be read: it is nested too deeply"
         raise BadArguments(message) from error
@@ -337,6 +342,8 @@ def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool)
         row = engine.find(run_id)
         failed.exit_code = exit_code(row)
         again = {"failed": "retry", "timed_out": "retry", "blocked": "resume"}.get(row.status)
+        if again == "retry" and row.door != "pipeline" and engine.get_run(run_id)._undone():
+            again = None  # what it had done is undone: there is nothing to go on with
         _say_rollback(engine, row)
         steps = [f"stepwell show {run_id}", f"stepwell {again} {run_id}"] if again else [f"stepwell show {run_id}"]
         failed.hint = "\n  ".join(steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,8 @@ import msgspec
 from stepwell import core
 from stepwell.cli._answer import waiting_lines
 from stepwell.cli._errors import say
+from stepwell.cli._output import visible
+from stepwell.cli._served import is_served
 from stepwell.cli._tables import painted, print_bar
 from stepwell.client._slim import Tree, slim_state
 from stepwell.client._views import error_of, eta, percent, shown_status, unused_keys, value_of
@@ -18,7 +21,7 @@ from stepwell.runtime._hooks import of_door
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from stepwell.core import Op
+    from stepwell.core import Op, RunState
     from stepwell.journal import RunRow, Store
 
 NEXT = {
@@ -40,7 +43,7 @@ def show_run(store: Store, row: RunRow) -> None:
     click.echo(f"{row.id}  {row.function}  {painted(status, status)}")
     reason = row.reason or row.waiting_for
     if reason and reason != status:
-        click.echo(f"  {reason}")
+        click.echo(visible(f"  {' '.join(reason.split())}"))
     print_bar(percent(run), eta(run, store.now()))
     lines = of_door(row.door, "lines")
     if lines is not None:
@@ -51,22 +54,33 @@ def show_run(store: Store, row: RunRow) -> None:
         for op in operations.top():
             _print_tree(op, operations, unused, 1)
     for waits, command in waiting_lines(store, run):
-        click.echo(f"  {waits}\n    {command}")
+        click.echo(visible(f"  {waits}\n    {command}"))
     error = error_of(getattr(run.end, "error", None))
     if error:
-        click.echo(f"  error: {error['type']}: {error['message']}")
+        message = "\n    ".join(error["message"].splitlines())
+        click.echo(visible(f"  error: {error['type']}: {message}"))
     if isinstance(run.end, core.RunSucceeded):
         click.echo(f"  result: {msgspec.json.encode(value_of(store, run.end.payload)).decode()[:500]}")
     if status in NEXT:
-        command, why = NEXT[status]
+        command, why = _next(store, row, run, status)
         say(f"next: stepwell {command.format(row.id)}", why.format(row.id))
+
+
+def _next(store: Store, row: RunRow, run: RunState, status: str) -> tuple[str, str]:
+    """The command that helps, and what it does."""
+    if status == "waiting" and row.owner is None and not is_served(store, row):
+        return "resume {}", "goes on with it when it can; no worker does"
+    if status in ("failed", "timed_out") and row.door != "pipeline" and any(key.startswith("undo/") for key in run.ops):
+        target = shlex.quote(row.target) if row.target else "FILE.py:FUNCTION"
+        return f"run {target.replace('{', '{{').replace('}', '}}')}", "starts anew: what this one had done is undone"
+    return NEXT[status]
 
 
 def _print_tree(op: Op, operations: Tree, unused: AbstractSet[str], depth: int) -> None:
     name = op.name or op.key.rsplit("/", 1)[-1]
     attempts = f"  attempts {op.attempt}" if op.attempt > 1 else ""
     idle = "  unused" if op.key in unused else ""
-    error = f"  {op.error.type}: {' '.join(op.error.message.split())}" if op.error else ""
+    error = visible(f"  {op.error.type}: {' '.join(op.error.message.split())}") if op.error else ""
     click.echo(f"{'  ' * depth}{name}  ({op.kind})  {painted(op.status, op.status)}{attempts}{idle}{error}")
     for child in operations.inside(op):
         _print_tree(child, operations, unused, depth + 1)

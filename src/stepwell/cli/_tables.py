@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stepwell.cli._output import visible
 from stepwell.core import US
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
     widths = [0] * len(head)
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007 - counted for the caller
-        page.append(row)
+        page.append([visible(cell) for cell in row])
         if len(page) == 200:
             widths = _print_page(page, widths)
             page = []

@@ -212,9 +212,25 @@ def pick(store: Store, run: RunState, name: str | None, *, approvals: bool) -> O
     found = [op for op in waiting if name is None or name in (op.name, op.key)]
     if len(found) == 1:
         return found[0]
-    names = ", ".join(op.name or op.key for op in waiting) or "none"
+    if name and not found:
+        _refuse_completed(store, run, name)
+    if not waiting:
+        message = f"run {run.id} waits for no {what}"
+        raise UsageError(message, hint=f"stepwell show {run.id}")
+    names = ", ".join(op.name or op.key for op in waiting)
     message = f"run {run.id} has no open {what} called {name!r}" if name else f"name the {what} of run {run.id}"
     raise UsageError(f"{message}; open: {names}")
+
+
+def _refuse_completed(store: Store, run: RunState, name: str) -> None:
+    """Raise `UsageError` if what is meant has been answered, or its time was up."""
+    for op in run.ops.values():
+        if op.callback_id is not None and name in (op.name, op.key):
+            data = store.row_get(RUN_DOOR, CALLBACK, row_place(op.callback_id, run.id))
+            status = "" if data is None else msgspec.msgpack.decode(data, type=CallbackRow).status
+            if status not in ("", "STARTED"):
+                message = f"callback already completed: {status}"
+                raise UsageError(message, hint=f"stepwell show {run.id}")
 
 
 def user() -> str | None:

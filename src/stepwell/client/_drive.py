@@ -10,7 +10,7 @@ from stepwell.core import US
 from stepwell.durable._duration import to_seconds
 from stepwell.durable._program import DurableProgram
 from stepwell.errors import JournalError, NonDeterminismError, RunHeld, UnknownRun
-from stepwell.runtime._live import release
+from stepwell.runtime._live import block, release
 from stepwell.runtime._nobody import NOBODY
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"}
 LONGEST_NAP = 0.25
 """Seconds between two looks at the store where nothing tells of a change."""
 CLAIMS = 64
+MOST_LEFT = 5
+"""Lives in a row that may leave with a SystemExit or its like before the run is blocked, as when processes die."""
 
 
 class Parked(Exception):
@@ -53,6 +55,8 @@ class Drive:
         self._host = host
         self._asked: dict[str, Asked] = {}
         self._serve = False
+        self._left: dict[str, tuple[int, int, BaseException]] = {}
+        """Runs whose last life here left: how often in a row, how many operations had ended then, and with what."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -284,13 +288,15 @@ class Drive:
         with self._lock:
             self._asked[run_id] = Asked(function)
         if life is not None:
-            self._host.dispatch(life, self._then(run_id))
+            self._host.dispatch(life, self._then(life))
         self.start()
 
-    def _then(self, run_id: str) -> Callable[[Ending], None]:
+    def _then(self, life: Life) -> Callable[[Ending], None]:
+        run_id = life.run.id
         asked = self._asked.get(run_id)
 
         def then(ending: Ending) -> None:
+            self._count_left(life, ending)
             if ending.how in ("ended", "blocked", "failed"):
                 # First: who is told of the failure may ask for the run again at once.
                 self._forget(run_id, asked)
@@ -299,6 +305,18 @@ class Drive:
             self._host.store.poke()
 
         return then
+
+    def _count_left(self, life: Life, ending: Ending) -> None:
+        """A life in the background that left with a SystemExit or its like has no caller that would get it: the run
+        is taken up again, but not for ever.
+        """
+        error, run_id = ending.error, life.run.id
+        if ending.how != "interrupted" or error is None or isinstance(error, Exception) or self._stop.is_set():
+            self._left.pop(run_id, None)
+            return
+        times, before, _ = self._left.get(run_id, (0, -1, error))
+        done = sum(op.ended for op in list(life.run.ops.values()))
+        self._left[run_id] = (times + 1 if done == before else 1, done, error)
 
     def _forget(self, run_id: str, asked: Asked | None) -> None:
         """It is driven no further, unless somebody has asked for it anew since: a run may be retried before whoever
@@ -390,7 +408,14 @@ class Drive:
     def _dispatch(self, life: Life | None, run_id: str) -> int:
         if life is None:
             return 0
-        self._host.dispatch(life, self._then(run_id))
+        times, _, error = self._left.get(run_id, (0, 0, None))
+        if times >= MOST_LEFT:
+            del self._left[run_id]
+            said = f"{type(error).__name__}: {error}".removesuffix(": ")
+            block(life, f"crashes: {said} ended {times} lives in a row")
+            self._host.forget(life)
+            return 0
+        self._host.dispatch(life, self._then(life))
         return 1
 
     def _next_nap(self) -> float:

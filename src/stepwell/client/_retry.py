@@ -55,7 +55,7 @@ def choice_of(
     _check_status(row, forced=bool(force))
     if undone(run) and (named or not over):
         what = "it is done anew, and there is nothing to force, skip or set yet" if over else "start a new run"
-        message = f"its finished steps were undone; {what}"
+        message = f"run {row.id}: its finished steps were undone; {what}"
         raise UsageError(message)
     if of_its_door is not None:
         choice: Choice = of_its_door(store, run, force, skip, values, over=over)

@@ -186,7 +186,8 @@ def batch_wanted(  # the parts of a map or parallel
     """The batch as the core wants it.
 
     Raises:
-        ValidationError: criteria that these branches cannot meet, or item keys that are not all different.
+        ValidationError: criteria that these branches cannot meet, item keys that are not all different, or a name
+            that holds a secret.
     """
     key, name = place
     config.completion_config.validate(len(runs))
@@ -199,6 +200,10 @@ def batch_wanted(  # the parts of a map or parallel
             twice = next(text for text in item_names if item_names.count(text) > 1)
             message = f"map '{name or key}': item_key gives {twice!r} for more than one item"
             raise ValidationError(message)
+    for given in (names, item_names or ()):
+        for own, text in zip(keys, given, strict=False):
+            if text:
+                context._scope.refuse_secret(text, own)
     branches = tuple(Wanted(own, branch_kind, names[i], None, None, batch.item_codec) for i, own in enumerate(keys))
     return BatchWanted(
         Wanted(key, kind, name, None, None, None),

@@ -413,6 +413,7 @@ class Operations:
         if not key:
             raise ValidationError("once needs a key")
         place = child_key(self._scope.key, label(checked_name(key)), 1)
+        self._scope.refuse_secret(key, place)
         life = self._scope.life
         if life.watch is not None and not life.replay_only:
             life.watch.replayed(place)

@@ -127,7 +127,7 @@ def create_callback(
         codec,
         timeout=to_us(settings.timeout) or None,
         heartbeat=to_us(settings.heartbeat_timeout) or None,
-        form=None if form is None else form.recorded(),
+        form=None if form is None else scope.life.redactor.redact_json(form.recorded()),
     )
     run = scope.life.run
 
@@ -175,6 +175,8 @@ def invoke_wanted(
     target = _function_name(context, function, method)
     key, name = scope.begin(method, name, kind)
     context._began(key, kind)
+    if settings.id:
+        scope.refuse_secret(settings.id, key)
     text = context._codec(settings.serdes_payload, key).encode(payload, "payload")
     want = InvokeWanted(
         key,

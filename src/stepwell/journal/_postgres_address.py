@@ -46,7 +46,11 @@ class Address:
         Raises:
             UsageError: it is not one of PostgreSQL, or an option of ours has no sense.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            # What it says may quote the password.
+            raise UsageError(f"the store's URL is none of PostgreSQL: write it as {_EXAMPLE}") from None
         ours: dict[str, str] = {}
         rest: list[tuple[str, str]] = []
         for name, value in parse_qsl(parts.query, keep_blank_values=True):

@@ -54,7 +54,8 @@ def schema_check(connection: sqlite3.Connection, path: str, *, read_only: bool) 
         message = f"{path} has schema {found}, and this version of Stepwell knows {SCHEMA}: install a newer one"
         raise SchemaTooNew(message, found=found, expected=SCHEMA)
     if read_only and found == 0:
-        raise JournalError(f"{path} is no store of Stepwell: it has none of its tables")
+        hint = "the first run makes them; name another store with --store or STEPWELL_STORE"
+        raise JournalError(f"{path} is no store of Stepwell: it has none of its tables", hint=hint)
     if read_only and found < SCHEMA:
         message = (
             f"{path} has schema {found}, not {SCHEMA}: any command that writes, `stepwell worker` say, migrates it"

@@ -39,6 +39,9 @@ def trouble(path: str, error: BaseException) -> JournalError:
     if code in BUSY:
         message = f"{path} is locked by a program that is not Stepwell: {text}"
         return JournalBusy(message, holder="another program", hint="close that program's connection, then try again")
+    if number == errno.ENOENT:
+        hint = "the first run makes it; name another store with --store or STEPWELL_STORE"
+        return JournalError(f"{path} cannot be opened: {text}", hint=hint)
     if code == sqlite3.SQLITE_CANTOPEN or isinstance(error, OSError):
         return JournalError(f"{path} cannot be opened: {text}", hint="give a file in a folder that you may write")
     return JournalError(f"{path}: {text}", hint="`stepwell doctor` looks at the store")

@@ -168,10 +168,13 @@ class Host:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._loop_thread = threading.Thread(
-                    target=_run_loop, args=(self._loop,), name="stepwell-loop", daemon=True
+                    target=_run_loop, args=(self._loop, self._is_over), name="stepwell-loop", daemon=True
                 )
                 self._loop_thread.start()
             return self._loop
+
+    def _is_over(self) -> bool:
+        return self._loops_over
 
     def _stop_loop(self) -> None:
         with self._lock:
@@ -419,12 +422,20 @@ class Host:
                 self.take_inbox(life)
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+def _run_loop(loop: asyncio.AbstractEventLoop, is_over: Callable[[], bool]) -> None:
     import asyncio
 
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while True:
+            try:
+                loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                # A task left with it, and has it for whoever awaits the task; asyncio lets it out of the loop as well.
+                # The loop is everybody's: one run that leaves ends no other.
+                if not is_over():
+                    continue
+            break
         pending = asyncio.all_tasks(loop)
         for task in pending:
             task.cancel()

@@ -114,17 +114,31 @@ class Scope:
             NestedStepError: inside a step's body.
             UsageError: from a thread or task that the scope does not own.
             InvalidStateError: the scope has ended.
-            ValidationError: no operation can have this name.
+            ValidationError: no operation can have this name, or it holds a secret.
         """
         self.check(method, name or default)
         life = self.life
         if name:
             key = self.key_of(label(checked_name(name)))
+            self.refuse_secret(name, key)
         else:
             key, name = self.key_of(label(default)), None
         if life.asked is not None:
             life.asked.keys.add(key)
         return key, name
+
+    def refuse_secret(self, name: str, key: str) -> None:
+        """Raise `ValidationError` if a name that is about to go on record under ``key`` holds a secret of the run.
+
+        It is not masked, as values are: a later life may come by here before the secret is revealed again, and would
+        look for the operation under another key. One that is on record is found, whatever was revealed since.
+        """
+        redactor, ops = self.life.redactor, self.life.run.ops
+        if not redactor.active or (masked := redactor.redact(name)) == name:
+            return
+        if key not in ops and not any(other.startswith((f"{key}/", f"{key}[")) for other in list(ops)):
+            message = f"name {masked[:40]!r} holds a secret of this run, and names are on record: choose another"
+            raise ValidationError(message)
 
     def check(self, method: str, inner: str) -> None:
         """Check that the scope may be used from here, now. Raises as `begin`."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepwell.core import RunState, StepWanted
     from stepwell.durable._function import DurableFunction
     from stepwell.journal import RunRow
-    from stepwell.runtime import Ending
+    from stepwell.runtime import Ending, Life
     from stepwell.runtime._api import Attempt, Body
 
 RUN = "simulated"
@@ -74,8 +74,8 @@ class _Drive(Drive):
     def start(self, *, serve: bool = False) -> None:
         """There is no thread to start."""
 
-    def _then(self, run_id: str) -> Callable[[Ending], None]:
-        then = super()._then(run_id)
+    def _then(self, life: Life) -> Callable[[Ending], None]:
+        then = super()._then(life)
 
         def told(ending: Ending) -> None:
             self.machine.life_over(ending)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stepwell.client import RunHandle
     from stepwell.core import RunState
     from stepwell.journal import RunRow, Store
-    from stepwell.runtime import Ending, Program
+    from stepwell.runtime import Ending, Life, Program
 
 GRACE = 1.0
 """Seconds that bodies which still run get at the end, before they are left behind."""
@@ -48,8 +48,9 @@ class KitHost(Host):
 class KitDrive(Drive):
     """A drive that tells what ended a life from inside: `pytest.fail`, Ctrl-C and their like go to the test."""
 
-    def _then(self, run_id: str) -> Callable[[Ending], None]:
-        then, asked = super()._then(run_id), self._asked.get(run_id)
+    def _then(self, life: Life) -> Callable[[Ending], None]:
+        run_id = life.run.id
+        then, asked = super()._then(life), self._asked.get(run_id)
 
         def told(ending: Ending) -> None:
             if ending.how == "interrupted" and ending.error is not None:
