@@ -20,6 +20,7 @@ from stepwell.cli._targets import register_app, target_function
 from stepwell.client import Parked, exit_code, run_json, run_object
 from stepwell.client._ids import checked_id, new_id
 from stepwell.client._none import NONE
+from stepwell.client._outcome import state_of
 from stepwell.client._retry import ENDED, SCRIPT_QUEUE, choice_of, undecided, undone
 from stepwell.errors import BadArguments, NonDeterminismError, RunError, UsageError
 from stepwell.runtime._hooks import of_door
@@ -342,7 +343,7 @@ def driven(engine: Engine, run_id: str, go: Callable[[], Any], *, as_json: bool)
         row = engine.find(run_id)
         failed.exit_code = exit_code(row)
         again = {"failed": "retry", "timed_out": "retry", "blocked": "resume"}.get(row.status)
-        if again == "retry" and row.door != "pipeline" and engine.get_run(run_id)._undone():
+        if again == "retry" and row.door != "pipeline" and undone(state_of(engine.store, row)):
             again = None  # what it had done is undone: there is nothing to go on with
         _say_rollback(engine, row)
         steps = [f"stepwell show {run_id}", f"stepwell {again} {run_id}"] if again else [f"stepwell show {run_id}"]

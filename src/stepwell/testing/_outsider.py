@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepwell.client import Engine
 from stepwell.client._answers import answer, error_record, heartbeat, signal
-from stepwell.core import US, CallbackCreated, RunStarted, SignalAwaited
+from stepwell.core import US, CallbackCreated, Reopened, RunStarted, SignalAwaited
 from stepwell.errors import BadArguments, UsageError
 from stepwell.journal import Writer
 from stepwell.runtime import Host
@@ -85,8 +85,22 @@ class Outsider:
                     self._plan_signal(run_id, name, dice.choice((*DELAYS, exact, exact)))
             case CallbackCreated():
                 self._plan_answers(run_id, record)
+            case Reopened():
+                self._reopened(run_id)
             case _:
                 pass
+
+    def _reopened(self, run_id: str) -> None:
+        """Who was refused while the run had ended tries again, where the run would wait for ever."""
+        tale = self._world.tales[run_id]
+        for op in tale.durable.ops.values():
+            if op.status != "started" or op.until:
+                continue
+            if op.kind == "callback" and op.key in tale.letters.callbacks:
+                made = tale.letters.callbacks[op.key].created
+                self._plan(self._dice.choice(SURELY), lambda made=made: self.answer(run_id, made))  # type: ignore[misc]
+            elif op.kind == "signal" and op.signal is not None:
+                self._plan_signal(run_id, op.signal, self._dice.choice(SURELY))
 
     def _plan_answers(self, run_id: str, made: CallbackCreated) -> None:
         dice = self._dice
