@@ -246,7 +246,7 @@ def test_heartbeats_move_what_is_waited_for() -> None:
 def test_an_invoke_is_on_record_before_the_child_begins() -> None:
     talk = Talk(after(), 10, comes=(InvokeSucceeded(60, "i", "8"),))
     assert talk.through(invoke(talk.run, QUICK)) == "decoded 8"
-    assert talk.said == ["Commit", "StartChild", "Await 110 i", "Decode"]
+    assert talk.said == ["OpenOutside", "StartChild", "Await 110 i", "Decode"]
     op = talk.run.ops["i"]
     assert (op.child, op.function, op.payload, op.until) == ("c-1", "f", "8", 110)
 
@@ -277,7 +277,7 @@ def test_a_child_that_cannot_be_started() -> None:
     talk = Talk(after(), 10, child=InvokeFailed(11, "i", ERROR))
     with pytest.raises(LookupError, match="Denied: no"):
         talk.through(invoke(talk.run, CALL))
-    assert talk.said == ["Commit", "StartChild", "EndOutside", "Rebuild"]
+    assert talk.said == ["OpenOutside", "StartChild", "EndOutside", "Rebuild"]
 
 
 @pytest.mark.parametrize("kind", ["invoke", "start"])
@@ -288,14 +288,14 @@ def test_an_end_that_something_else_got_in_the_way_of_is_asked_for_again(kind: A
         assert talk.through(invoke(talk.run, msgspec.structs.replace(CALL, kind=kind))) == "decoded 8"
     except LookupError:
         assert isinstance(end, InvokeFailed)
-    assert talk.said[:-1] == ["Commit", "StartChild", "EndOutside", "StartChild", "EndOutside"]
+    assert talk.said[:-1] == ["OpenOutside", "StartChild", "EndOutside", "StartChild", "EndOutside"]
 
 
 def test_a_child_that_takes_too_long() -> None:
     talk = Talk(after(), 10)
     with pytest.raises(LookupError, match=r"Invoke\.Timeout: 'f' did not end in time"):
         talk.through(invoke(talk.run, QUICK))
-    assert talk.said == ["Commit", "StartChild", "Await 110 i", "EndOutside", "Rebuild"]
+    assert talk.said == ["OpenOutside", "StartChild", "Await 110 i", "EndOutside", "Rebuild"]
     quicker = Talk(after(), 10, quicker=InvokeSucceeded(109, "i", "8"))
     assert quicker.through(invoke(quicker.run, QUICK)) == "decoded 8"
 

@@ -10,7 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from stepwell.core._batch import BatchWanted
     from stepwell.core._decide import Diverged, StepWanted, Wanted
-    from stepwell.core._records import AnyRecord, CallbackCreated, Payload
+    from stepwell.core._records import AnyRecord, CallbackCreated, InvokeStarted, Payload
     from stepwell.errors import ErrorRecord
 
 
@@ -137,10 +137,10 @@ class Await(msgspec.Struct, frozen=True):
 
 
 class OpenOutside(msgspec.Struct, frozen=True):
-    """Commit the start of something that is answered from outside, and make it known there."""
+    """Commit the start of something that is ended from outside, and make it known there."""
 
     want: Wanted
-    record: CallbackCreated
+    record: CallbackCreated | InvokeStarted
 
 
 class EndOutside(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ from stepwell.core._decide import Cancelled, Raise, Return, Wanted, diverged, se
 from stepwell.core._effects import (
     Await,
     CancelledHere,
-    Commit,
     Decode,
     Diverge,
     EndOutside,
@@ -136,7 +135,7 @@ def invoke(run: RunState, want: InvokeWanted) -> Flow[Any]:
         until = None if want.timeout is None else at + want.timeout
         child, payload, kind = want.child(), want.payload(), want.kind
         started = InvokeStarted(at, want.key, child, want.function, payload, kind, want.name, want.tenant, until)
-        yield Commit((started,))
+        yield OpenOutside(want, started)
         op = run.ops[want.key]
     # That end is refused where something else came in meanwhile: it is asked for again, for nobody else will tell it.
     while not op.ended and (end := (yield StartChild(want))) is not None:

@@ -20,6 +20,7 @@ from stepwell.core import (
     CallbackSucceeded,
     CancelRequested,
     InvokeFailed,
+    InvokeStarted,
     InvokeSucceeded,
     OperationCancelled,
     Parked,
@@ -88,6 +89,8 @@ class Outside:
         """Batches that move facts out of the inbox, until they are folded: how many facts had come by then. The lease
         knows of facts only when they are folded: whoever parks must find them on record or be refused.
         """
+        self._opening: dict[str, CallbackCreated | InvokeStarted] = {}
+        """What has its start queued and not folded yet: it, too, ends with the branch that it stands in."""
         self._given: dict[str, int] = {}
         """How many signals are given away or about to be, by name."""
         self._newest = 0
@@ -203,13 +206,22 @@ class Outside:
 
     # -- ends and beginnings of the run's own
 
-    def open_ticket(self, branch: Branch, record: CallbackCreated) -> Ticket:
-        """The batch of a callback that begins: from its commit on it can be answered."""
+    def open_ticket(self, branch: Branch, record: CallbackCreated | InvokeStarted) -> Ticket:
+        """The batch of a callback or an invoke that begins: from its commit on a callback can be answered."""
         life = self._life
-        row = CallbackRow("STARTED", record.key, record.name, record.sub_type, record.form)
+        rows: tuple[DoorRow, ...] = ()
+        if isinstance(record, CallbackCreated):
+            row = CallbackRow("STARTED", record.key, record.name, record.sub_type, record.form)
+            rows = (self._row(record.callback_id, row),)
         with life.lock:
             life.writable(branch, (record,))
-            return life.line.enqueue((record,), life.unparked(), rows=(self._row(record.callback_id, row),))
+            self._opening[record.key] = record
+            return life.line.enqueue((record,), life.unparked(), rows=rows)
+
+    def opened(self, key: str) -> None:
+        """Its start is folded, or was refused."""
+        with self._life.lock:
+            self._opening.pop(key, None)
 
     def _row(self, callback_id: str, row: CallbackRow) -> DoorRow:
         return DoorRow(RUN_DOOR, CALLBACK, row_place(callback_id, self._life.run.id), encode_fact(row))
@@ -292,15 +304,25 @@ class Outside:
         run = self._life.run
         rows: list[DoorRow] = []
         facts: list[Outgoing] = []
-        if not run.outside or not any(isinstance(record, LEFT) for record in records):
+        if not (run.outside or self._opening) or not any(isinstance(record, LEFT) for record in records):
             return records, rows, facts
         found: list[AnyRecord] = []
         for record in records:
             if isinstance(record, LEFT):
-                for key in [k for k in run.outside if k.startswith((f"{record.key}/", f"{record.key}["))]:
+                inside = f"{record.key}/", f"{record.key}["
+                for key in [k for k in run.outside if k.startswith(inside)]:
                     if self._claim(key):
                         found.append(OperationCancelled(record.at, key, run.ops[key].kind))
                         self._part(key, rows, facts)
+                for key in [k for k in self._opening if k.startswith(inside) and k not in self._claimed]:
+                    self._claimed.add(key)
+                    made = self._opening[key]
+                    if isinstance(made, CallbackCreated):
+                        found.append(OperationCancelled(record.at, key, "callback"))
+                        row = CallbackRow("CANCELLED", key, made.name, made.sub_type, made.form)
+                        rows.append(self._row(made.callback_id, row))
+                    else:
+                        found.append(OperationCancelled(record.at, key, made.kind))
                 if isinstance(record, OperationCancelled) and record.key in run.outside:
                     self._part(record.key, rows, facts)
             found.append(record)

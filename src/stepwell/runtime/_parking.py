@@ -137,7 +137,10 @@ def open_outside(scope: Scope, effect: OpenOutside) -> None:
     life = scope.life
     if life.replay_only:
         raise ReplayEnd
-    life.settle(life.outside.open_ticket(scope.branch, effect.record))
+    try:
+        life.settle(life.outside.open_ticket(scope.branch, effect.record))
+    finally:
+        life.outside.opened(effect.record.key)
 
 
 def end_outside(scope: Scope, effect: EndOutside) -> None:

@@ -158,7 +158,10 @@ async def open_outside_async(scope: Scope, effect: OpenOutside) -> None:
     life = scope.life
     if life.replay_only:
         raise ReplayEnd
-    await life.settle_async(life.outside.open_ticket(scope.branch, effect.record))
+    try:
+        await life.settle_async(life.outside.open_ticket(scope.branch, effect.record))
+    finally:
+        life.outside.opened(effect.record.key)
 
 
 async def end_outside_async(scope: Scope, effect: EndOutside) -> None:
