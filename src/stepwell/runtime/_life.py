@@ -83,6 +83,8 @@ class Life:
         self.replaying = bool(run.ops)
         """Whether this life began with records of operations."""
         self.asked = Asked() if run.ops else None
+        self.parking: Ticket | None = None
+        """The newest batch that gives the run up until something comes. Under ``lock``."""
         self.strands: dict[str, Strand] = {}
         """Sync: operations that go on beside the code that began them, by key."""
         self.undos: dict[str, Undo] = {}
@@ -434,7 +436,9 @@ class Life:
             # From here on nothing of this life may be queued behind the release of its lease.
             self.over = self.over or Suspend("parked")
         change = Park(wake, ", ".join(names), self.lease.inbox, release)
-        return self.line.enqueue((*records, Parked(now, wake, names)), change)
+        ticket = self.line.enqueue((*records, Parked(now, wake, names)), change)
+        self.parking = ticket if release else None
+        return ticket
 
     def unwind(self, why: str) -> None:
         """Leave the handler, to roll back (why: cancelled or timed_out)."""

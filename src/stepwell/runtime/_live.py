@@ -19,7 +19,7 @@ from stepwell.core import (
     crash_loop,
 )
 from stepwell.errors import Fenced, JournalError, NonDeterminismError, RollbackFailed, Suspend
-from stepwell.journal import End, Release
+from stepwell.journal import End, InboxChanged, Release
 from stepwell.runtime._api import LifeOver, Unwinding
 from stepwell.runtime._rollback import Outcome, failures, undo_all
 from stepwell.runtime._unused import note_unused
@@ -200,8 +200,27 @@ def block(life: Life, reason: str, error: BaseException | None = None) -> Ending
 
 def parked(life: Life) -> Ending:
     """The frames are gone, the lease was handed back with the park."""
+    if not life.is_async and (over := _park_failed(life)) is not None:
+        return given_up(life, over)
     until = life.run.parked.until if life.run.parked is not None else None
     return Ending("parked", until)
+
+
+def _park_failed(life: Life) -> LifeOver | None:
+    """The handler may be left before the thread that parks the run has heard of it: wait until that is durable. If it
+    was refused, the lease is still held, and nobody else would hand it back.
+    """
+    while (ticket := life.parking) is not None:
+        try:
+            life.settle(ticket)
+        except InboxChanged:
+            if life.parking is ticket:  # whoever queued it decides again just now
+                life.quiet_gate.wait(0.01)
+        except LifeOver as over:
+            return over
+        else:
+            return None
+    return None
 
 
 def given_up(life: Life, over: BaseException) -> Ending:

@@ -202,7 +202,8 @@ class Outside:
                 msgspec.structs.replace(record, until=wake) for record in batch.records if type(record) is Parked
             )
             change = Park(wake, batch.change.waiting_for, seen, True)
-            return life.line.enqueue((*kept, *records, *parked), change, inbox_taken=taken)
+            life.parking = life.line.enqueue((*kept, *records, *parked), change, inbox_taken=taken)
+            return life.parking
 
     # -- ends and beginnings of the run's own
 
