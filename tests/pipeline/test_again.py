@@ -287,6 +287,24 @@ def test_names_that_are_none(play: Play) -> None:
     assert handle.status == "failed"
 
 
+def test_a_run_without_rollback_keeps_what_it_has_done_and_goes_on_at_the_failed_step(play: Play) -> None:
+    mark = play.bad("three")
+    given = json.dumps({"folder": str(play.folder), "kind": "reversible"})
+    done = play("run", "app.py:build", "--id", "r", "--no-rollback", "--input", given)
+    assert (done.returncode, done.stderr.splitlines()[-3]) == (1, "error: Step 'three' failed: three is no good")
+    assert play.ledger() == ["one", "one/part", "two", "two/part", "three", "three/part"]
+    mark.unlink()
+    again = play("retry", "r")
+    assert (again.returncode, json.loads(again.stdout)) == (0, DONE), again.stderr
+    assert play.ledger() == ["three"]
+    play.sound()
+    (play.folder / "plain.py").write_text(
+        "from stepwell import durable_execution\n\n@durable_execution\ndef f(event): ...\n"
+    )
+    refused = play("run", "plain.py:f", "--no-rollback")
+    assert (refused.returncode, refused.stderr) == (2, "error: --no-rollback is for pipelines; plain.py:f is none\n")
+
+
 def test_a_run_that_was_rolled_back_is_done_anew_by_another_one(play: Play) -> None:
     failed(play, "two", "reversible")
     with pytest.raises(UsageError, match="its finished steps were undone; start a new run"):

@@ -48,6 +48,7 @@ def stepwell() -> None:
 @click.option("--detach", is_flag=True, help="Put it on record for a worker, print its id, end.")
 @click.option("--hold", type=click.FloatRange(min=0), metavar="S", help="Seconds to keep a waiting run's frames.")
 @click.option("--queue", help="Which workers may take it up.")
+@click.option("--no-rollback", is_flag=True, help="A pipeline that fails or is cancelled keeps what it has done.")
 @_json
 @_dry
 @_store

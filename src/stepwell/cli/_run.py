@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -42,6 +42,11 @@ def start(target: str, options: dict[str, Any]) -> int:
     hold = 0 if options["no_wait"] else options["hold"]
     with stdout_apart(apart=options["as_json"]):
         function = target_function(target)
+    if options["no_rollback"]:
+        if function.door != "pipeline":
+            message = f"--no-rollback is for pipelines; {target} is none"
+            raise BadArguments(message)
+        cast("Any", function).rolls_back = False
     with opened(options["store"], write=not options["dry_run"], makes=True, hold=hold) as engine:
         if options["dry_run"]:
             return _dry_start(engine, function, given, run_id, options)

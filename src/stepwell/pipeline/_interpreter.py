@@ -77,6 +77,7 @@ class Interpreter:
         self.fields = Fields(context)
         self.results: dict[str, StepResult] = {}
         self.executed = 0
+        self.rolls_back = True
         self._lock = threading.Lock()
         self._strangers = False
 
@@ -101,6 +102,7 @@ class Interpreter:
         return serde.encode(summary | more)
 
     async def _steps(self, event: str) -> None:
+        self.rolls_back = split(event).get("rollback") != "false"
         restored = self._load(event)
         self._undo_restored()
         failed = next((entry for entry in restored if not entry.ended.result.success), None)
@@ -268,7 +270,7 @@ class Interpreter:
             return refused
         for secret in secrets(fields.context):
             self.door.redactor.feed(secret)
-        reversible = unit.overrides("rollback")
+        reversible = self.rolls_back and unit.overrides("rollback")
         work = Work(self.door, self.notes, unit, fields)
         if refused is not None:
             work.refuse(refused)

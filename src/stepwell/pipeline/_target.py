@@ -16,7 +16,7 @@ from stepwell.pipeline._execution import event_of
 from stepwell.pipeline._function import PipelineFunction
 from stepwell.pipeline._interpreter import Interpreter, Memory
 from stepwell.pipeline._plan import Plan
-from stepwell.pipeline._results import split
+from stepwell.pipeline._results import joined, split
 from stepwell.pipeline.context import RuntimeContext
 from stepwell.pipeline.steps.orchestrator import Orchestrator
 from stepwell.pipeline.steps.registry import StepRegistry
@@ -49,6 +49,8 @@ class Target(PipelineFunction):
     def __init__(self, found: Any, target: str) -> None:
         name = f"{_module_of(found)}:{found.__qualname__}"
         super().__init__(self._begin, name, target=target, queue="default")
+        self.rolls_back = True
+        """Whether runs that this process starts undo what they have done when they fail or are cancelled."""
 
     def build(self, given: Any) -> Orchestrator[Any]:
         """Steps and context for these arguments."""
@@ -57,7 +59,8 @@ class Target(PipelineFunction):
     def event_of(self, value: Any) -> Any:
         """The arguments, the context as it is at first, and the plan."""
         built = self.build(value)
-        return event_of(built.context, Plan(built.registry.get_steps()), self.recorded(value))
+        event = event_of(built.context, Plan(built.registry.get_steps()), self.recorded(value))
+        return event if self.rolls_back else joined({**split(event), "rollback": "false"})
 
     def recorded(self, value: Any) -> Any:
         """The arguments as they are put on record."""

@@ -23,7 +23,7 @@ from stepwell.core import (
 from stepwell.errors import Suspend
 from stepwell.runtime._api import BranchOver, BranchUnwound, LifeOver, ReplayEnd
 from stepwell.runtime._drive import drive
-from stepwell.runtime._parking import block, settle_parking
+from stepwell.runtime._parking import block, park_if_last, settle_parking
 from stepwell.runtime._scope import Branch, Scope
 from stepwell.runtime._threads import Job
 from stepwell.runtime._values import kept, text_of
@@ -122,6 +122,8 @@ class Crew:
         self.wake()
         if quiet:
             life.quiet_gate.open()
+        if not life.is_async:
+            park_if_last(life)  # the coordinator may have left before: others of its branch wait by now
 
     def wake(self) -> None:
         """Let the coordinator look."""

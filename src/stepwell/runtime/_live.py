@@ -265,4 +265,5 @@ def quiet(life: Life) -> None:
             others = [branch for branch in life.branches if branch is not life.root and branch.counted]
         if not others:
             return
-        life.quiet_gate.wait(1.0)
+        with life.host.threads.aside():  # one of them may be queued for the thread that waits here
+            life.quiet_gate.wait(1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell.core import US
+from stepwell.errors import Suspend
 from stepwell.journal import InboxChanged
 from stepwell.journal import Park as ParkChange
 from stepwell.runtime._api import BranchUnwound, Leaving, ReplayEnd, Unwinding
@@ -63,6 +64,18 @@ def settle_parking(life: Life, wait: Wait, ticket: Ticket) -> bool:
                 return False
         else:
             return parked(life, ticket)
+
+
+def park_if_last(life: Life) -> None:
+    """A branch has ended. Everybody else may wait already: then it was the last one, and parks the run for them."""
+    with life.lock:
+        wait = None if life.over is not None else next(iter(life.waits), None)
+        ticket = None if wait is None else life.park_ticket(())
+    if ticket is not None and wait is not None:
+        try:
+            settle_parking(life, wait, ticket)
+        except Suspend:
+            pass  # every branch gets it at its next call
 
 
 def parked(life: Life, ticket: Ticket) -> bool:

@@ -8,7 +8,7 @@ from stepwell.core import OperationCancelled
 from stepwell.errors import Suspend
 from stepwell.runtime._api import BranchOver, LifeOver, ReplayEnd
 from stepwell.runtime._drive import drive
-from stepwell.runtime._parking import block, settle_parking
+from stepwell.runtime._parking import block, park_if_last, settle_parking
 from stepwell.runtime._scope import Branch, Scope
 from stepwell.runtime._threads import Job
 
@@ -95,17 +95,10 @@ class Strand:
             self._finish()
             life.branch_remove(self.branch)
             quiet = len(life.branches) <= 1
-            # Everybody else may wait already: then this was the last one, and parks the run in their place.
-            wait = None if life.over is not None else next(iter(life.waits), None)
-            ticket = None if wait is None else life.park_ticket(())
         self._wake()
         if quiet:
             life.quiet_gate.open()
-        if ticket is not None and wait is not None:
-            try:
-                settle_parking(life, wait, ticket)
-            except Suspend:
-                pass  # every branch gets it at its next call
+        park_if_last(life)
 
     def _finish(self) -> None:
         """It has ended, or was let go of: nobody waits for it any longer. Under the life's lock."""
