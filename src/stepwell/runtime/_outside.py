@@ -197,7 +197,10 @@ class Outside:
             # What another thread took out of the inbox is folded by now: its branch was woken, or is about to be.
             cancelled = life.run.cancel is not None and not life.rolling_back
             ready = bool(records) or bool(life.busy) or cancelled or any(wait.is_ready() for wait in life.waits)
-            wake = life.store.now() if ready else batch.change.wake_at
+            wake = batch.change.wake_at
+            if ready:  # at once, and never later than it would have been
+                now = life.store.now()
+                wake = now if wake is None else min(now, wake)
             parked = tuple(
                 msgspec.structs.replace(record, until=wake) for record in batch.records if type(record) is Parked
             )
