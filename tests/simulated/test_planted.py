@@ -14,7 +14,7 @@ from stepwell.core import _fold as fold
 from stepwell.core._decide import Execute, Lost, ParkUntil, Return, decide
 from stepwell.durable import _operations as operations
 from stepwell.errors import Suspend
-from stepwell.journal import Entry, Start, Writer
+from stepwell.journal import Entry, Start, Unpark, Writer
 from stepwell.journal import _writer as writer
 from stepwell.journal._memory import MemoryStore
 from stepwell.journal._memory_data import batch_write
@@ -180,6 +180,21 @@ def rows_without_their_record(patch: Patch) -> None:
     patch.setattr(SqliteTransaction, "_discard", discard)
 
 
+def answer_lost_at_the_deadline(patch: Patch) -> None:
+    def never_refused(status: Any, _inbox_seen: int) -> Unpark:
+        return Unpark(status)
+
+    patch.setattr("stepwell.runtime._outside.Unpark", never_refused)
+
+
+def children_left_behind(patch: Patch) -> None:
+    def none(life: Any) -> list[str]:
+        return []
+
+    patch.setattr(live, "open_children", none)
+    patch.setattr("stepwell.runtime._live_async.open_children", none)
+
+
 PLANTED: dict[Callable[[Patch], None], set[str]] = {
     fence_left_out: {"P3"},
     visible_before_durable: {"ahead"},
@@ -199,6 +214,8 @@ PLANTED: dict[Callable[[Patch], None], set[str]] = {
     lease_kept_by_a_life_that_ended: {"P5"},
     refused_park_taken_for_one: {"P5"},
     rows_without_their_record: {"P4"},
+    answer_lost_at_the_deadline: {"outside"},
+    children_left_behind: {"children"},
 }
 
 
