@@ -11,6 +11,7 @@ from stepwell.core import (
     CallbackCreated,
     InvokeStarted,
     OperationCancelled,
+    Recorded,
     RunSucceeded,
     ScopeStarted,
     SignalAwaited,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from stepwell.runtime._observe import BodyView, Change, Committed, Outcome
 
 _STARTS = (StepStarted, WaitStarted, ScopeStarted, CallbackCreated, InvokeStarted, SignalAwaited)
-_AT_ONCE = (SignalTaken, OperationCancelled)
+_AT_ONCE = (Recorded, SignalTaken, OperationCancelled)
 """Records that may begin and end an operation in one."""
 
 
@@ -180,7 +181,11 @@ class PluginObserver(Observer):
             if op is None or not is_operation(op):
                 continue
             for hook in self._hooks_of(change, op):
-                self._call(hook, self._info(op))
+                info = self._info(op)
+                if hook == "on_operation_start" and op.ended:  # it ends in the same record: its end is told next
+                    begun = {"status": OperationStatus.STARTED, "end_time": None, "result": None, "error": None}
+                    info = msgspec.structs.replace(info, **begun)
+                self._call(hook, info)
 
     def _hooks_of(self, change: Change, op: Op) -> Iterator[str]:
         known = op.key in self._open
