@@ -244,6 +244,10 @@ def test_the_failed_step_is_skipped(play: Play) -> None:
 def test_a_later_step_is_skipped(play: Play) -> None:
     failed(play, "two")
     assert play.engine.get_run("r").retry(skip=["three"]) == {**DONE, "steps_executed": 2}
+    # Who takes the run up after a kill behind the one finds the other: they are one commit.
+    history = play.engine.get_run("r").history()
+    assert len({r["seq"] for r in history if r["record"] in ("Reopened", "SignalReceived")}) == 1
+    assert [r["record"] for r in history].count("SignalReceived") == 1
     assert play.ledger() == ["two"]
     assert play.steps() == {"one": "succeeded", "two": "succeeded", "three": "skipped"}
     play.sound()

@@ -14,7 +14,7 @@ from stepwell.client._outcome import Reader, state_of
 from stepwell.client._retry import ENDED, SCRIPT_QUEUE, choice_of, reopen, undecided
 from stepwell.client._settings import seconds
 from stepwell.client._views import callback_object, shown_status
-from stepwell.core import Reopened, decode_records
+from stepwell.core import Reopened, SignalReceived, decode_records
 from stepwell.durable._program import DurableProgram
 from stepwell.errors import BadArguments, ErrorObject, UsageError
 from stepwell.journal import RunFilter
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from stepwell.client._engine import Engine
     from stepwell.client._retry import Choice
-    from stepwell.core import RunState
+    from stepwell.core import AnyRecord, RunState
     from stepwell.durable._duration import DurationLike
     from stepwell.durable._function import DurableFunction
     from stepwell.durable.lambda_service import Operation
@@ -289,25 +289,25 @@ class RunHandle:
             self._engine.store.now(), _answers.user(), choice.force, choice.skip, tuple(choice.values.items()),
             choice.again,
         )  # fmt: skip
+        # In one commit: between the two a run that is taken up would begin a step that is to be skipped.
+        records: list[AnyRecord] = [record, *self._decisions(row, record, choice)]
         host = self._engine.host
         if row.queue == SCRIPT_QUEUE:  # whoever started it goes on with it
-            host.give_back(reopen(host, row, run, record, NOBODY))
-            self._decide(choice)
+            host.give_back(reopen(host, row, run, records, NOBODY))
             return None
         function = self._engine.function_for(row)
         if function is None:
             message = f"run {self.id} is a run of {row.function}, which this process does not know; give its file"
             raise UsageError(message)
-        life = reopen(host, row, run, record, DurableProgram(function, row.function))
-        self._decide(choice)
+        life = reopen(host, row, run, records, DurableProgram(function, row.function))
         if not wait:
             self._engine.drive.keep(function, self.id, life)
             return None
         return self._engine.drive.until_end(function, self.id, life)
 
-    def _decide(self, choice: Choice) -> None:
+    def _decisions(self, row: RunRow, record: Reopened, choice: Choice) -> Iterator[SignalReceived]:
         for decision in choice.decide:
-            self.signal(of_door(self._row.door, "DECISIONS"), decision)
+            yield SignalReceived(record.at, of_door(row.door, "DECISIONS"), serde.encode(decision), record.by)
 
     def skip(self, step: str) -> None:
         """Let a step of a pipeline that has not begun end as skipped; ``can_skip`` is not asked.

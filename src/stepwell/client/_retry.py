@@ -12,7 +12,7 @@ from stepwell.runtime._hooks import of_door
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stepwell.core import Reopened, RunState
+    from stepwell.core import AnyRecord, RunState
     from stepwell.journal import RunRow, Store
     from stepwell.runtime import Host, Life
     from stepwell.runtime._api import Program
@@ -96,26 +96,28 @@ def undecided(store: Store, row: RunRow, run: RunState, step: str, verb: str) ->
     return key
 
 
-def reopen(host: Host, row: RunRow, run: RunState, record: Reopened, program: Program) -> Life:
-    """Take an ended or blocked run up again. Raises `RunHeld`: somebody else was quicker."""
+def reopen(host: Host, row: RunRow, run: RunState, records: Sequence[AnyRecord], program: Program) -> Life:
+    """Take an ended or blocked run up again: `Reopened`, and what is to be known with it. Raises `RunHeld`: somebody
+    else was quicker.
+    """
     if row.status == "blocked":
         hot = host.store.hot_get(row.id)
         life = None
         if hot is not None and hot.owner is None and hot.status == "blocked":  # or somebody alive has it by now
             life = host.take(hot, program, "retry")
         if life is not None:
-            _record(host, life, record)
+            _record(host, life, records)
     else:
-        life = host.reopen(row, run.epoch, program, record)
+        life = host.reopen(row, run.epoch, program, records)
     if life is None:
         message = f"somebody else has just taken up run {row.id}"
         raise RunHeld(message, run_id=row.id, hint=f"stepwell wait {row.id}")
     return life
 
 
-def _record(host: Host, life: Life, record: Reopened) -> None:
+def _record(host: Host, life: Life, records: Sequence[AnyRecord]) -> None:
     try:
-        life.commit(None, (record,))
+        life.commit(None, records)
     except LifeOver as over:
         # Nobody drives this life yet: the lease is handed back here, and the caller told what the store said.
         host.give_back(life)

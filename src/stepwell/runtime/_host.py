@@ -288,11 +288,12 @@ class Host:
             lease = self.store.run_claim(hot, self.worker, taken)
         return None if lease is None else self._life(lease, program, records, observers)
 
-    def reopen(self, row: RunRow, epoch: int, program: Program, reopened: AnyRecord) -> Life | None:
-        """Take an ended run up again."""
+    def reopen(self, row: RunRow, epoch: int, program: Program, reopened: Sequence[AnyRecord]) -> Life | None:
+        """Take an ended run up again, with `Reopened` and what is to be known with it."""
         observers = self.observers_of(program, row.id)
         self.register()
-        records = (reopened, self._life_started(epoch + 1, "retry"))
+        first, *more = reopened
+        records = (first, self._life_started(epoch + 1, "retry"), *more)
         taken = Taken(epoch + 1, records, "running", self.lease)
         with self.writer.exclusive():
             lease = self.store.run_reopen(row.rid, self.worker, taken)
