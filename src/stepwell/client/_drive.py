@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepwell.client._outcome import blocked_error, outcome
+from stepwell.client._retry import ENDED
 from stepwell.core import US
 from stepwell.durable._duration import to_seconds
 from stepwell.durable._program import DurableProgram
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from stepwell.runtime import Ending, Host, Life
     from stepwell.runtime._api import Why
 
-ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"})
 LONGEST_NAP = 0.25
 """Seconds between two looks at the store where nothing tells of a change."""
 CLAIMS = 64

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell.client._drive import ENDED
 from stepwell.client._ids import checked_id, new_id
+from stepwell.client._retry import ENDED
 from stepwell.durable._program import DurableProgram
 from stepwell.errors import DuplicateRun
 from stepwell.journal import RunExists

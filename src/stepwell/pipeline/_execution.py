@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from stepwell.core import Op, RunState
     from stepwell.pipeline.steps.orchestrator import Orchestrator
 
-ENDED = frozenset({"succeeded", "failed", "cancelled", "timed_out", "continued"})
-
 
 class Execution:
     """See the module. Making it starts the run, or takes it up."""

@@ -6,8 +6,9 @@ import asyncio
 import copy
 from typing import TYPE_CHECKING, Any, cast
 
-from stepwell.client._drive import ENDED, Drive
+from stepwell.client._drive import Drive
 from stepwell.client._engine import Engine
+from stepwell.client._retry import ENDED
 from stepwell.client._views import OPEN
 from stepwell.core import US, decode_records, step_name
 from stepwell.errors import Corrupt, JournalError, NonDeterminismError, StepwellError, Suspend, UsageError

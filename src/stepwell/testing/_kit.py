@@ -7,11 +7,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from stepwell.client._drive import ENDED, Drive
+from stepwell.client._drive import Drive
 from stepwell.client._engine import Engine
 from stepwell.client._ids import new_id
 from stepwell.client._none import NONE
 from stepwell.client._outcome import state_of
+from stepwell.client._retry import ENDED
 from stepwell.client._views import OPEN
 from stepwell.core import US
 from stepwell.durable._function import DurableFunction

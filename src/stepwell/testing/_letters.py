@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stepwell.core import (
-    CallbackBeat,
     CallbackCreated,
     CallbackFailed,
     CallbackSucceeded,
@@ -66,24 +65,17 @@ class Letters:
 
     def delivered(self, kind: str, data: bytes, at: int) -> None:
         """The store took a fact for the run."""
-        match kind:
-            case "cancel":
-                assert kind == CANCEL
-                self.told_to_end = True
-            case "answer":
-                assert kind == ANSWER
-                self._answered(msgspec.msgpack.decode(data, type=AnswerFact))
-            case "beat":
-                assert kind == BEAT
-                opened = self.callbacks.get(msgspec.msgpack.decode(data, type=BeatFact).key)
-                if opened is not None:
-                    opened.heard_at = at
-            case "signal":
-                assert kind == SIGNAL
-                fact = msgspec.msgpack.decode(data, type=SignalFact)
-                self.sent.setdefault(fact.name, []).append(str(fact.payload))
-            case _:
-                pass
+        if kind == CANCEL:
+            self.told_to_end = True
+        elif kind == ANSWER:
+            self._answered(msgspec.msgpack.decode(data, type=AnswerFact))
+        elif kind == BEAT:
+            opened = self.callbacks.get(msgspec.msgpack.decode(data, type=BeatFact).key)
+            if opened is not None:
+                opened.heard_at = at
+        elif kind == SIGNAL:
+            fact = msgspec.msgpack.decode(data, type=SignalFact)
+            self.sent.setdefault(fact.name, []).append(str(fact.payload))
 
     def _answered(self, fact: AnswerFact) -> None:
         opened = self.callbacks.get(fact.key)
@@ -107,8 +99,6 @@ class Letters:
                 if before is not None and before.accepted is not None:
                     self.old.setdefault(key, set()).add(before.accepted)
                 self.callbacks[key] = Opened(record, heard_at=at)
-            case CallbackBeat():
-                pass
             case CallbackSucceeded(key=key, payload=payload):
                 self._came(key, str(payload))
             case CallbackFailed(key=key, timed_out=True):
